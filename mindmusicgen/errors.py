@@ -1,0 +1,5 @@
+"""The one exception for bad input: a sentence that names the input, what is wrong and what would be right."""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used. The CLI prints its text and exits with code 2."""

@@ -1,0 +1,369 @@
+"""EnCodec: waveform to codes and back.
+
+Paper: "High Fidelity Neural Audio Compression" (Defossez et al., 2022). The numbers follow transformers'
+`modeling_encodec.py`: a convolutional encoder and decoder around an LSTM, and a residual vector quantiser.
+
+Every convolution is one matrix product, channels last. MindSpore's bundled convolution falls back to a reference
+kernel on some CPUs (50 to 260 times slower in 2.9 and 2.10); MatMul is fast on every version and device. A
+convolution with k taps can gather the taps first (k times the input's channels) or multiply first and add the k
+shifted products (k times the output's channels): each cell takes the smaller of the two.
+
+Shapes: B clips, N samples, C channels, T frames, K codebooks, D hidden size.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from .layers import empty_parameter
+
+
+@ops.constexpr
+def _reflected(length, left, right):
+    """Indices that reflect a sequence of `length` at both ends: ([left], [right]) int32."""
+    return Tensor(np.arange(left, 0, -1, dtype=np.int32)), Tensor(
+        np.arange(length - 2, length - 2 - right, -1, dtype=np.int32)
+    )
+
+
+def pad_time(x, left, right, mode):
+    """Pad [B, N, C] along time with zeros or by reflection.
+
+    An input no longer than the padding is first extended with zeros, which are cut off again afterwards.
+    """
+    rows, length, channels = x.shape
+    if mode == "constant":
+        return ops.concat(
+            (ops.zeros((rows, left, channels), x.dtype), x, ops.zeros((rows, right, channels), x.dtype)), 1
+        )
+    extra = max(max(left, right) - length + 1, 0)
+    if extra:
+        x = ops.concat((x, ops.zeros((rows, extra, channels), x.dtype)), 1)
+    before, after = _reflected(length + extra, left, right)
+    parts = (ops.gather(x, before, 1),) if left else ()
+    parts += (x,)
+    parts += (ops.gather(x, after, 1),) if right else ()
+    padded = ops.concat(parts, 1) if len(parts) > 1 else x
+    return padded[:, : left + length + right] if extra else padded
+
+
+class ConvWeight(nn.Cell):
+    """The weight of a convolution, with weight norm folded in, as a matrix; `bias` of shape (out_channels,)."""
+
+    def __init__(self, rows, columns, out_channels):
+        super().__init__()
+        self.weight = empty_parameter(rows, columns)
+        self.bias = empty_parameter(out_channels)
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x):
+        """[B, N, columns] -> [B, N, rows], without the bias"""
+        rows, length, channels = x.shape
+        return self.matmul(x.reshape(rows * length, channels), self.weight).reshape(rows, length, -1)
+
+
+class TimeGroupNorm(nn.Cell):
+    """Group norm with one group: over time and channels of each clip."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = empty_parameter(channels)
+        self.bias = empty_parameter(channels)
+
+    def construct(self, x):
+        mean = x.mean(axis=(1, 2), keep_dims=True)
+        variance = (x - mean).square().mean(axis=(1, 2), keep_dims=True)
+        return (x - mean) / ops.sqrt(variance + 1e-5) * self.weight + self.bias
+
+
+class Conv1d(nn.Cell):
+    """A padded convolution, [B, N, C] -> [B, ceil(N / stride), O].
+
+    Non-causal padding puts the larger half on the left; the right is extended so that the last window is full.
+    """
+
+    def __init__(self, config, in_channels, out_channels, kernel_size, stride=1, dilation=1):
+        super().__init__()
+        if stride > 1 and (dilation > 1 or kernel_size % stride):
+            raise ValueError(
+                f"a strided convolution needs a kernel that its stride divides, got {kernel_size}/{stride}"
+            )
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.stride, self.dilation = stride, dilation
+        self.pad_mode, self.causal = config.pad_mode, config.use_causal_conv
+        self.multiply_first = stride == 1 and out_channels < in_channels
+        if self.multiply_first:
+            self.conv = ConvWeight(kernel_size * out_channels, in_channels, out_channels)
+        else:
+            self.conv = ConvWeight(out_channels, kernel_size * in_channels, out_channels)
+        self.norm = TimeGroupNorm(out_channels) if config.norm_type == "time_group_norm" else None
+
+    def pack(self, weight):
+        """(O, C, k) as in torch -> the matrix this cell multiplies with."""
+        if self.multiply_first:
+            return weight.transpose(2, 0, 1).reshape(-1, self.in_channels)
+        return weight.transpose(0, 2, 1).reshape(self.out_channels, -1)
+
+    def unpack(self, matrix):
+        """The inverse of `pack`."""
+        if self.multiply_first:
+            return matrix.reshape(self.kernel_size, self.out_channels, self.in_channels).transpose(1, 2, 0)
+        return matrix.reshape(self.out_channels, self.kernel_size, self.in_channels).transpose(0, 2, 1)
+
+    def pad(self, x):
+        length = x.shape[1]
+        total = (self.kernel_size - 1) * self.dilation + 1 - self.stride
+        extra = -length % self.stride
+        right = 0 if self.causal else total // 2
+        if total + extra == 0:
+            return x
+        return pad_time(x, total - right, right + extra, self.pad_mode)
+
+    def construct(self, x):
+        x = self.pad(x)
+        if self.multiply_first:
+            length = x.shape[1] - (self.kernel_size - 1) * self.dilation
+            products = self.conv(x)  # [B, N + padding, k * O]
+            y = self.conv.bias
+            for tap in range(self.kernel_size):
+                start, channel = tap * self.dilation, tap * self.out_channels
+                y = y + products[:, start : start + length, channel : channel + self.out_channels]
+        else:
+            y = self.conv(self.windows(x)) + self.conv.bias
+        return y if self.norm is None else self.norm(y)
+
+    def windows(self, x):
+        """[B, N, C] -> [B, frames, k * C]: each output's taps side by side."""
+        rows, length, channels = x.shape
+        blocks = self.kernel_size // self.stride
+        if self.stride > 1:
+            x = x.reshape(rows, length // self.stride, self.stride * channels)
+        if blocks == 1:
+            return x
+        frames = x.shape[1] - (blocks - 1) * self.dilation
+        taps = ()
+        for i in range(blocks):
+            taps += (x[:, i * self.dilation : i * self.dilation + frames],)
+        return ops.concat(taps, 2)
+
+
+class ConvTranspose1d(nn.Cell):
+    """A transposed convolution trimmed to exactly `stride` samples per input frame, [B, T, C] -> [B, T * stride, O]."""
+
+    def __init__(self, config, in_channels, out_channels, kernel_size, stride):
+        super().__init__()
+        if kernel_size % stride:
+            raise ValueError(f"a transposed convolution needs a kernel its stride divides, got {kernel_size}/{stride}")
+        self.in_channels, self.out_channels, self.kernel_size, self.stride = (
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+        )
+        total = kernel_size - stride
+        self.trim_right = -int(-total * config.trim_right_ratio // 1) if config.use_causal_conv else total // 2
+        self.trim_left = total - self.trim_right
+        self.conv = ConvWeight(kernel_size * out_channels, in_channels, out_channels)
+        self.norm = TimeGroupNorm(out_channels) if config.norm_type == "time_group_norm" else None
+
+    def pack(self, weight):
+        """(C, O, k) as in torch -> the matrix this cell multiplies with."""
+        return weight.transpose(2, 1, 0).reshape(-1, self.in_channels)
+
+    def unpack(self, matrix):
+        """The inverse of `pack`."""
+        return matrix.reshape(self.kernel_size, self.out_channels, self.in_channels).transpose(2, 1, 0)
+
+    def construct(self, x):
+        rows, frames, _ = x.shape
+        blocks = self.kernel_size // self.stride
+        width = self.stride * self.out_channels
+        products = self.conv(x)  # [B, T, blocks * stride * O]; block i belongs i frames later
+        y = 0
+        for i in range(blocks):
+            part = products[:, :, i * width : (i + 1) * width]
+            parts = (part,)
+            if i > 0:
+                parts = (ops.zeros((rows, i, width), x.dtype),) + parts
+            if i < blocks - 1:
+                parts = parts + (ops.zeros((rows, blocks - 1 - i, width), x.dtype),)
+            y = y + (ops.concat(parts, 1) if blocks > 1 else part)
+        y = y.reshape(rows, (frames + blocks - 1) * self.stride, self.out_channels) + self.conv.bias
+        y = y if self.norm is None else self.norm(y)
+        return y[:, self.trim_left : y.shape[1] - self.trim_right]
+
+
+class ELU(nn.Cell):
+    """x for x > 0, else exp(x) - 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.elu = ops.Elu()
+
+    def construct(self, x):
+        return self.elu(x)
+
+
+class Identity(nn.Cell):
+    """The shortcut that does nothing."""
+
+    def construct(self, x):
+        return x
+
+
+class ResidualLSTM(nn.Cell):
+    """lstm(x) + x along time."""
+
+    def __init__(self, config, dim):
+        super().__init__()
+        self.lstm = nn.LSTM(dim, dim, config.num_lstm_layers, batch_first=True)
+
+    def construct(self, x):
+        return self.lstm(x)[0] + x
+
+
+class ResidualBlock(nn.Cell):
+    """shortcut(x) + conv(elu(conv(elu(x)))), with a narrow middle."""
+
+    def __init__(self, config, dim, dilation):
+        super().__init__()
+        hidden = dim // config.compress
+        self.block = nn.CellList(
+            [
+                ELU(),
+                Conv1d(config, dim, hidden, config.residual_kernel_size, dilation=dilation),
+                ELU(),
+                Conv1d(config, hidden, dim, 1),
+            ]
+        )
+        self.shortcut = Conv1d(config, dim, dim, 1) if config.use_conv_shortcut else Identity()
+
+    def construct(self, x):
+        y = x
+        for layer in self.block:
+            y = layer(y)
+        return self.shortcut(x) + y
+
+
+class LayerSequence(nn.Cell):
+    """Cells applied one after the other; their indices are the checkpoint's."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = nn.CellList(layers)
+
+    def construct(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def encoder_layers(config):
+    """The encoder's cells in the checkpoint's order: waveform [B, N, C] to embeddings [B, T, D]."""
+    width = config.num_filters
+    layers = [Conv1d(config, config.audio_channels, width, config.kernel_size)]
+    for ratio in reversed(config.upsampling_ratios):
+        layers += [
+            ResidualBlock(config, width, config.dilation_growth_rate**j) for j in range(config.num_residual_layers)
+        ]
+        layers += [ELU(), Conv1d(config, width, 2 * width, 2 * ratio, stride=ratio)]
+        width *= 2
+    return layers + [
+        ResidualLSTM(config, width),
+        ELU(),
+        Conv1d(config, width, config.hidden_size, config.last_kernel_size),
+    ]
+
+
+def decoder_layers(config):
+    """The decoder's cells in the checkpoint's order: embeddings [B, T, D] to waveform [B, N, C]."""
+    width = config.num_filters * 2 ** len(config.upsampling_ratios)
+    layers = [Conv1d(config, config.hidden_size, width, config.kernel_size), ResidualLSTM(config, width)]
+    for ratio in config.upsampling_ratios:
+        layers += [ELU(), ConvTranspose1d(config, width, width // 2, 2 * ratio, ratio)]
+        width //= 2
+        layers += [
+            ResidualBlock(config, width, config.dilation_growth_rate**j) for j in range(config.num_residual_layers)
+        ]
+    return layers + [ELU(), Conv1d(config, width, config.audio_channels, config.last_kernel_size)]
+
+
+class ResidualVectorQuantizer(nn.Cell):
+    """K codebooks, each coding what the ones before left over; `embed` holds them all, (K, codes, D)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.num_quantizers = config.num_quantizers
+        self.embed = empty_parameter(config.num_quantizers, config.codebook_size, config.codebook_dim)
+        self.matmul, self.gather, self.argmin = ops.MatMul(transpose_b=True), ops.Gather(), ops.Argmin(-1)
+
+    def encode(self, x, num_quantizers):
+        """Embeddings [B, T, D] -> codes [B, K, T] int32: in each stage the nearest code of the residual."""
+        rows, frames, dim = x.shape
+        residual = x.reshape(rows * frames, dim)
+        codes = ()
+        for i in range(num_quantizers):
+            table = self.embed[i]
+            distance = (table * table).sum(axis=1) - 2 * self.matmul(residual, table)
+            distance = distance + (residual * residual).sum(axis=1, keepdims=True)
+            nearest = self.argmin(distance)
+            residual = residual - self.gather(table, nearest, 0)
+            codes += (nearest.reshape(rows, frames),)
+        return ops.stack(codes, 1).astype(ms.int32)
+
+    def decode(self, codes):
+        """Codes [B, K, T] -> the sum of their embeddings [B, T, D]."""
+        x = 0
+        for i in range(codes.shape[1]):
+            x = x + self.gather(self.embed[i], codes[:, i], 0)
+        return x
+
+
+class Encodec(nn.Cell):
+    """The codec: `encode` to codes, `decode` to a waveform.
+
+    Args:
+        config (transformers.EncodecConfig): layout of the codec.
+
+    Raises:
+        ValueError: if the config asks for a padding, norm or kernel this cell does not have.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        if config.pad_mode not in ("reflect", "constant"):
+            raise ValueError(
+                f"pad_mode {config.pad_mode!r} of the codec is not supported; expected reflect or constant"
+            )
+        if config.norm_type not in ("weight_norm", "time_group_norm"):
+            raise ValueError(f"norm_type {config.norm_type!r} of the codec is not supported; expected weight_norm")
+        self.normalize = config.normalize
+        self.encoder = LayerSequence(encoder_layers(config))
+        self.decoder = LayerSequence(decoder_layers(config))
+        self.quantizer = ResidualVectorQuantizer(config)
+
+    def encode(self, audio, num_quantizers):
+        """Waveform to codes.
+
+        Args:
+            audio (Tensor): [B, C, N], float32 in -1 to 1.
+            num_quantizers (int): how many codebooks to use.
+
+        Returns:
+            codes [B, K, T] int32, and the loudness [B, 1] that was divided out (ones unless `normalize`).
+        """
+        rows = audio.shape[0]
+        scale = ops.ones((rows, 1), audio.dtype)
+        if self.normalize:
+            mono = audio.mean(axis=1)
+            scale = ops.sqrt((mono * mono).mean(axis=1, keep_dims=True)) + 1e-8
+            audio = audio / scale.reshape(rows, 1, 1)
+        return self.quantizer.encode(self.encoder(audio.swapaxes(1, 2)), num_quantizers), scale
+
+    def decode(self, codes, scale=None):
+        """Codes [B, K, T] (and the loudness [B, 1] from `encode`) to a waveform [B, C, T * hop]."""
+        audio = self.decoder(self.quantizer.decode(codes)).swapaxes(1, 2)
+        return audio if scale is None else audio * scale.reshape(-1, 1, 1)

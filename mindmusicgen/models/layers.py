@@ -1,0 +1,139 @@
+"""Cells that the three networks share: linear and normalisation layers with Hugging Face's parameter names.
+
+Parameters start as zeros of the right shape; `initialise` draws random weights for a network that is
+built from a config alone, `checkpoint` fills them from a file.
+"""
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+
+def empty_parameter(*shape, dtype=ms.float32):
+    """A zero Parameter of `shape`, made without touching a second copy of the memory."""
+    # A fresh np.zeros is backed by the system's shared zero page, so only the Parameter's own copy takes memory.
+    return Parameter(Tensor.from_numpy(np.zeros(shape, ms.dtype_to_nptype(dtype))))
+
+
+class Linear(nn.Cell):
+    """y = x W^T (+ b) with `weight` of shape (out_features, in_features), as in torch.
+
+    Args:
+        in_features (int): size of the last axis of the input.
+        out_features (int): size of the last axis of the output.
+        bias (bool): whether a `bias` of shape (out_features,) is added.
+        dtype (mindspore.dtype): dtype of the weights; the input is cast to it.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    def __init__(self, in_features, out_features, bias=False, dtype=ms.float32):
+        super().__init__()
+        self.in_features, self.out_features, self.has_bias, self.dtype = in_features, out_features, bias, dtype
+        self.weight = empty_parameter(out_features, in_features, dtype=dtype)
+        self.bias = empty_parameter(out_features, dtype=dtype) if bias else None
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x):
+        leading = x.shape[:-1]
+        y = self.matmul(x.reshape(-1, self.in_features).astype(self.dtype), self.weight)  # [rows, out]
+        if self.has_bias:
+            y = y + self.bias
+        return y.reshape(*leading, self.out_features)
+
+
+class LayerNorm(nn.Cell):
+    """Layer normalisation over the last axis, with `weight` and `bias`, computed in float32.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    def __init__(self, dim, eps=1e-5, dtype=ms.float32):
+        super().__init__()
+        self.dtype = dtype
+        self.weight = empty_parameter(dim)
+        self.bias = empty_parameter(dim)
+        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
+
+    def construct(self, x):
+        y, _, _ = self.norm(x.astype(ms.float32), self.weight, self.bias)
+        return y.astype(self.dtype)
+
+
+class RMSNorm(nn.Cell):
+    """T5's norm: x / rms(x) * weight, without mean or bias, the variance in float32.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    def __init__(self, dim, eps=1e-6, dtype=ms.float32):
+        super().__init__()
+        self.eps, self.dtype = eps, dtype
+        self.weight = empty_parameter(dim)
+        self.rsqrt, self.mean = ops.Rsqrt(), ops.ReduceMean(keep_dims=True)
+
+    def construct(self, x):
+        x = x.astype(ms.float32)
+        return (x * self.rsqrt(self.mean(x * x, -1) + self.eps) * self.weight).astype(self.dtype)
+
+
+def additive_mask(keep, dtype=ms.float32):
+    """0 where `keep` is true, else the lowest finite value of `dtype`.
+
+    Finite on purpose: a row with nothing to attend to (the null prompt of guidance) then gets equal weights
+    over values that are all zero, where -inf would give NaN.
+    """
+    lowest = -65504.0 if dtype == ms.float16 else -3.4028234e38
+    return (1.0 - keep.astype(dtype)) * lowest
+
+
+def gelu(x):
+    """The exact GELU (erf form)."""
+    return ops.gelu(x, approximate="none")
+
+
+def gelu_tanh(x):
+    """The tanh approximation of GELU, which Hugging Face calls gelu_new."""
+    return ops.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS = {"relu": ops.relu, "gelu": gelu, "gelu_new": gelu_tanh}
+
+
+def activation(name):
+    """The activation function called `name` in a Hugging Face config.
+
+    Raises:
+        ValueError: for a name that no published MusicGen or T5 encoder uses.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not supported; expected one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def initialise(cell, seed=0, std=0.02):
+    """Fill a network built from a config with random weights: norms 1, biases 0, matrices normal.
+
+    Args:
+        cell (nn.Cell): network whose parameters are overwritten in place.
+        seed (int): seed of the NumPy generator.
+        std (float): standard deviation of matrices; convolutions, LSTMs and codebooks get a width that keeps
+            the scale of their input.
+    """
+    rng = np.random.default_rng(seed)
+    for name, parameter in cell.parameters_and_names():
+        values = parameter.asnumpy()
+        if name.endswith("norm.weight") or ".norm." in name and name.endswith("weight"):
+            values[...] = 1
+        elif values.ndim < 2:
+            values[...] = 0
+        else:
+            codec = ".conv." in name or ".lstm." in name
+            width = 1 / math.sqrt(values.size // values.shape[0]) if codec else 1.0 if name.endswith("embed") else std
+            values[...] = rng.standard_normal(values.shape, np.float32) * width
+        parameter.set_data(Tensor(values))
