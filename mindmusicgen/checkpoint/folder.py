@@ -1,0 +1,200 @@
+"""Model folders: opening one, and writing one in Hugging Face's layout or in MindSpore's."""
+
+import contextlib
+import glob
+import logging
+import os
+import shutil
+import tempfile
+
+import mindspore as ms
+
+from ..errors import InputError
+from . import huggingface
+from .safetensors_file import open_safetensors, write_safetensors
+from .source import NATIVE, open_weights, read_json, resolve
+
+DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+COMPANIONS = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "spiece.model",
+)
+
+
+@contextlib.contextmanager
+def quiet_transformers():
+    """Keep transformers from warning about codes outside the text vocabulary, which are right for MusicGen."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def load_config(folder):
+    """The `MusicgenConfig` of a folder.
+
+    Raises:
+        InputError: if config.json is missing, not JSON, or not of a MusicGen model.
+    """
+    path = os.path.join(folder, "config.json")
+    values = read_json(path)
+    if values.get("model_type") != "musicgen":
+        raise InputError(f"{path} describes a {values.get('model_type')!r} model; expected model_type 'musicgen'")
+    with quiet_transformers():
+        from transformers import MusicgenConfig
+
+        try:
+            return MusicgenConfig.from_dict(values)
+        except Exception as error:  # whatever a malformed config makes transformers raise
+            raise InputError(f"{path} cannot be used: {type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def load_generation_config(folder, config):
+    """generation_config.json of a folder, or transformers' defaults if it has none."""
+    if not os.path.isfile(os.path.join(folder, "generation_config.json")):
+        return default_generation_config(config)
+    values = read_json(os.path.join(folder, "generation_config.json"))
+    with quiet_transformers():
+        from transformers import GenerationConfig
+
+        return GenerationConfig.from_dict(values)
+
+
+def default_generation_config(config):
+    """What the published MusicGen models ship: sampling with guidance 3, up to 1,500 columns."""
+    from transformers import GenerationConfig
+
+    start = getattr(config.decoder, "bos_token_id", None)
+    start = config.decoder.vocab_size if start is None else start
+    return GenerationConfig(
+        do_sample=True,
+        guidance_scale=3.0,
+        max_length=1500,
+        bos_token_id=start,
+        pad_token_id=start,
+        decoder_start_token_id=start,
+    )
+
+
+def resolve_dtype(dtype):
+    """A MindSpore dtype for a name, checked against what the device can compute with."""
+    chosen = DTYPES.get(dtype, dtype if dtype in DTYPES.values() else None)
+    if chosen is None:
+        raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if chosen == ms.bfloat16 and ms.get_context("device_target") == "CPU":
+        raise InputError("dtype bfloat16 has no CPU kernels in MindSpore; use float32 (or float16) on a CPU")
+    return chosen
+
+
+def load(cls, model, dtype, revision, cache_dir, local_files_only):
+    """Build a composite and fill it; see `from_pretrained`."""
+    chosen = resolve_dtype(dtype)
+    folder = resolve(model, revision, cache_dir, local_files_only)
+    config = load_config(folder)
+    native = os.path.join(folder, NATIVE)
+    tensors = open_safetensors(native) if os.path.isfile(native) else open_weights(folder)
+    with _config_errors(folder):
+        network = cls(config, chosen, load_generation_config(folder, config))
+    if os.path.isfile(native):
+        load_native(network, tensors, native)
+    else:
+        huggingface.load(network, tensors, folder)
+    return network
+
+
+@contextlib.contextmanager
+def _config_errors(folder):
+    try:
+        yield
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}/config.json cannot be built: {error}".splitlines()[0]) from error
+
+
+def load_native(network, tensors, source):
+    """Fill a network from a file in the cells' own layout: names and shapes are those of the parameters.
+
+    Raises:
+        InputError: for a missing, left-over or misshapen parameter, by name.
+    """
+    parameters = dict(network.parameters_and_names())
+    for names, what in (
+        (set(parameters) - set(tensors), "lacks"),
+        (set(tensors) - set(parameters), "holds an unknown"),
+    ):
+        if names:
+            raise InputError(f"{source} {what} {min(names)}; convert the model again with this version")
+    for name, parameter in parameters.items():
+        if tuple(tensors[name].shape) != tuple(parameter.shape):
+            raise InputError(
+                f"{source} does not fit its config: {name} has shape {tensors[name].shape}, expected {tuple(parameter.shape)}"
+            )
+        tensors[name].read_into(parameter.asnumpy())
+
+
+def save_huggingface(network, folder):
+    """Write config, generation config and weights as transformers expects them."""
+    with whole_folder(folder) as partial:
+        _save_configs(network, partial)
+        path = os.path.join(partial, "model.safetensors")
+        write_safetensors(path, huggingface.stored_tensors(network), {"format": "pt"})
+
+
+def save_native(network, folder, companions=None):
+    """Write the weights in the cells' own layout; `mindspore.load_checkpoint(file, format="safetensors")` reads it too.
+
+    Args:
+        network (MusicgenForConditionalGeneration): the model.
+        folder (str): where to write.
+        companions (str): folder to copy tokenizer and processor files from.
+    """
+    entries = []
+    for name, parameter in network.parameters_and_names():
+        values = parameter.asnumpy()
+        entries.append((name, values.shape, values.dtype, lambda values=values: values))
+    with whole_folder(folder) as partial:
+        _save_configs(network, partial)
+        for pattern in COMPANIONS if companions else ():
+            for path in glob.glob(os.path.join(glob.escape(companions), pattern)):
+                shutil.copy(path, partial)
+        write_safetensors(os.path.join(partial, NATIVE), entries, {"format": "mindspore"})
+
+
+def _save_configs(network, folder):
+    with quiet_transformers():
+        network.config.architectures = ["MusicgenForConditionalGeneration"]
+        network.config.save_pretrained(folder)
+        network.generation_config.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def whole_folder(folder):
+    """A temporary folder whose files move to `folder` together when the block succeeds, and vanish when not.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    folder = os.path.abspath(folder)
+    try:
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        partial = tempfile.mkdtemp(prefix=".partial-", dir=os.path.dirname(folder))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose a folder you may write to") from error
+    try:
+        yield partial
+        os.makedirs(folder, exist_ok=True)
+        for name in sorted(os.listdir(partial)):
+            os.replace(os.path.join(partial, name), os.path.join(folder, name))
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); choose a folder with room you may write to"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

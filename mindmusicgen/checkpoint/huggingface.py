@@ -1,0 +1,210 @@
+"""Hugging Face's tensors and the cells' parameters: which is which, in both directions.
+
+The cells use a fused layout: q, k and v are one matrix, so are the codebooks' tables and heads, weight norm is
+folded, and convolutions are matrices. `pieces` says for each parameter which tensors it is made of; loading and
+saving both follow that one description.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..models.encodec import Conv1d, ConvTranspose1d
+
+# Training statistics of the codec's codebooks: present in checkpoints, without a meaning for inference.
+BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)$")
+POSITIONS = re.compile(r"(.*\.)?decoder\.embed_positions\.weights$")
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "kv_proj": ("k_proj", "v_proj"), "qkv": ("q", "k", "v")}
+WEIGHT_NORM = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+
+
+def same(values):
+    """The layout is the checkpoint's own."""
+    return values
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One checkpoint tensor and its place in a parameter.
+
+    Attributes:
+        names: its names in checkpoints; the first is written, any is read.
+        place: index or slice of the parameter's first axis; `...` for all of it.
+        pack: from the checkpoint's layout to the cell's.
+        unpack: the inverse.
+        weight_norm: whether it may be stored as magnitude and direction.
+    """
+
+    names: tuple
+    place: slice | int = ...
+    pack: Callable = same
+    unpack: Callable = same
+    weight_norm: bool = False
+
+
+def pieces(network):
+    """The pieces of every parameter of a `MusicgenForConditionalGeneration`.
+
+    Returns:
+        dict[str, list[Piece]] by parameter name.
+    """
+    cells = dict(network.cells_and_names())
+    return {name: _pieces(name, parameter.shape, cells) for name, parameter in network.parameters_and_names()}
+
+
+def _pieces(name, shape, cells):
+    stored = re.sub(r"^decoder\.(?!lm_heads)", "decoder.model.decoder.", name).replace("conditioner.", "", 1)
+    owner, leaf = stored.rsplit(".", 1)
+    last = owner.rsplit(".", 1)[-1]
+    if last in FUSED:
+        rows = shape[0] // len(FUSED[last])
+        parts = enumerate(FUSED[last])
+        return [Piece((f"{owner[: -len(last)]}{part}.{leaf}",), slice(i * rows, (i + 1) * rows)) for i, part in parts]
+    if last in ("embed_tokens", "lm_heads"):
+        rows = shape[0] // cells["decoder"].num_codebooks
+        return [Piece((f"{owner}.{i}.{leaf}",), slice(i * rows, (i + 1) * rows)) for i in range(shape[0] // rows)]
+    if stored.endswith("quantizer.embed"):
+        return [Piece((f"{owner}.layers.{i}.codebook.embed",), i) for i in range(shape[0])]
+    if stored.endswith("text_encoder.shared.weight"):
+        return [Piece((stored, stored.replace("shared", "encoder.embed_tokens")))]
+    convolution = cells.get(name[: -len(".conv.weight")]) if name.endswith(".conv.weight") else None
+    if isinstance(convolution, (Conv1d, ConvTranspose1d)):
+        normed = convolution.norm is None
+        return [Piece((stored,), pack=convolution.pack, unpack=convolution.unpack, weight_norm=normed)]
+    return [Piece((stored,))]
+
+
+def fold_weight_norm(magnitude, direction):
+    """magnitude * direction / |direction|, the norm over every axis but the first."""
+    direction = direction.astype(np.float32)
+    norm = np.sqrt((direction * direction).sum(axis=tuple(range(1, direction.ndim)), keepdims=True))
+    return magnitude.astype(np.float32) * direction / norm
+
+
+class Loader:
+    """Fills parameters from the tensors of a checkpoint, and keeps the books on what was used.
+
+    Args:
+        tensors (dict[str, LazyTensor]): the checkpoint's tensors.
+        source (str): what to call the checkpoint in errors.
+    """
+
+    def __init__(self, tensors, source):
+        self.tensors, self.source = tensors, source
+        self.used, self.missing = set(), []
+
+    def find(self, piece):
+        """The values of a piece in the checkpoint's layout, or None; and what they are called."""
+        found = [name for name in piece.names if name in self.tensors]
+        self.used.update(found)
+        if found:
+            return self.tensors[found[0]].read(), found[0]
+        if piece.weight_norm:
+            stem = piece.names[0][: -len("weight")]
+            for pair in WEIGHT_NORM:
+                names = [stem + part for part in pair]
+                if all(name in self.tensors for name in names):
+                    self.used.update(names)
+                    return fold_weight_norm(*(self.tensors[name].read() for name in names)), names[1]
+        self.missing.append(piece.names[0])
+        return None, None
+
+    def fill(self, values, parts):
+        """Write the pieces of one parameter into its array."""
+        for piece in parts:
+            found, name = self.find(piece)
+            if found is None:
+                continue
+            target = values[piece.place]
+            expected = tuple(piece.unpack(target).shape)
+            if found.shape != expected:
+                raise InputError(
+                    f"{self.source} does not fit its config: {name} has shape {found.shape}, config.json asks for {expected}"
+                )
+            if not np.issubdtype(found.dtype, np.floating):
+                raise InputError(f"{self.source} holds {name} as {found.dtype}; expected floating-point weights")
+            target[...] = piece.pack(found)
+
+    def finish(self, width):
+        """Report what is missing or left over.
+
+        Args:
+            width (int): hidden size that a stored position table must have; the table itself is recomputed.
+
+        Raises:
+            InputError: naming the first few tensors.
+        """
+        if self.missing:
+            raise InputError(
+                f"{self.source} lacks {_some(self.missing)}; it is incomplete or not the model config.json describes"
+            )
+        extra = []
+        for name in sorted(set(self.tensors) - self.used):
+            if POSITIONS.match(name):
+                shape = tuple(self.tensors[name].shape)
+                if len(shape) != 2 or shape[1] != width:
+                    raise InputError(
+                        f"{self.source} does not fit its config: {name} has shape {shape}, expected (*, {width})"
+                    )
+            elif not BUFFERS.match(name):
+                extra.append(name)
+        if extra:
+            raise InputError(f"{self.source} holds {_some(extra)}, which the model config.json describes does not have")
+
+
+def _some(names):
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def load(network, tensors, source):
+    """Fill a network's parameters from a Hugging Face checkpoint, one tensor at a time.
+
+    Raises:
+        InputError: for a missing, left-over or misshapen tensor, by name.
+    """
+    loader = Loader(tensors, source)
+    plan = pieces(network)
+    for name, parameter in network.parameters_and_names():
+        loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
+    loader.finish(network.config.decoder.hidden_size)
+
+
+def stored_tensors(network):
+    """The tensors that transformers expects for a network, in the form `write_safetensors` takes.
+
+    Returns:
+        list of (name, shape, dtype, function that returns the array).
+    """
+    plan, entries = pieces(network), []
+
+    def add(name, values, convert=same):
+        shape = convert(values).shape
+        entries.append((name, shape, values.dtype, lambda: convert(values)))
+
+    for name, parameter in network.parameters_and_names():
+        values = parameter.asnumpy()
+        for piece in plan[name]:
+            part = values[piece.place]
+            if piece.weight_norm:
+                stem = piece.names[0][: -len("weight")]
+                add(stem + WEIGHT_NORM[1][0], part, _magnitude_of(piece.unpack))
+                add(stem + WEIGHT_NORM[1][1], part, piece.unpack)
+            else:
+                add(piece.names[0], part, piece.unpack)
+            if piece.names[0].endswith(".codebook.embed"):
+                stem = piece.names[0][: -len("embed")]
+                add(stem + "embed_avg", part)
+                add(stem + "inited", np.ones(1, np.float32))
+                add(stem + "cluster_size", np.ones(part.shape[0], np.float32))
+    return entries
+
+
+def _magnitude_of(unpack):
+    def magnitude(values):
+        values = unpack(values)
+        return np.sqrt((values * values).sum(axis=tuple(range(1, values.ndim)), keepdims=True))
+
+    return magnitude

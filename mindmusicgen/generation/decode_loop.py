@@ -1,0 +1,221 @@
+"""The loop that turns an encoded prompt into codes: compiled steps, driven from Python.
+
+Four graphs are compiled per shape bucket: `condition` (the prompt's keys and values of every layer, once),
+`prefill` (all columns of an audio prompt at once), and `chunk` (up to CHUNK decode steps in one call; the number of
+steps is an input, so one step is the same graph). Everything they remember lives in the fixed buffers of
+`DecodeState`. Python draws the random numbers, shows progress and stops.
+
+Shapes: B prompts, R rows (2B with guidance, else B), K codebooks, S text positions, L cache columns.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from ..models.layers import Linear, additive_mask
+from .delay_pattern import FREE
+from .sampling import choose, filter_logits, guide
+
+CHUNK = 25  # steps in one call: half a second of music between two looks at the clock or the interrupt key
+TEXT_BUCKETS = (16, 32, 64, 128, 256, 512)
+CACHE_BUCKETS = (64, 256, 512, 1024, 1536, 2048)
+PROMPT_BUCKET = 64
+
+
+def bucket(length, sizes):
+    """The smallest of `sizes` that holds `length`; beyond them, the next multiple of the largest."""
+    for size in sizes:
+        if length <= size:
+            return size
+    return -(-length // sizes[-1]) * sizes[-1]
+
+
+class DecodeState(nn.Cell):
+    """The buffers of one shape bucket: KV cache, the prompt's keys and values, and the prompt's mask."""
+
+    def __init__(self, config, rows, text_length, cache_length, dtype):
+        super().__init__()
+        heads = config.num_attention_heads
+        size = config.hidden_size // heads
+
+        def buffers(name, length):
+            shape = (rows, heads, length, size)
+            return ParameterTuple(
+                Parameter(Tensor(np.zeros(shape), dtype), name=f"{name}.{i}", requires_grad=False)
+                for i in range(2 * config.num_hidden_layers)
+            )
+
+        self.cache = buffers("cache", cache_length)
+        self.cross = buffers("cross", text_length)
+        self.cross_mask = Parameter(Tensor(np.zeros((rows, 1, 1, text_length)), dtype), requires_grad=False)
+
+
+class TextConditioner(nn.Cell):
+    """Encoder states to the width of the decoder: project, then blank the padding."""
+
+    def __init__(self, text_dim, dim, dtype):
+        super().__init__()
+        self.enc_to_dec_proj = Linear(text_dim, dim, bias=True, dtype=dtype) if text_dim != dim else None
+
+    def construct(self, states, mask):
+        """states: [B, S, text dim]; mask: [B, S] -> [B, S, D]"""
+        states = states if self.enc_to_dec_proj is None else self.enc_to_dec_proj(states)
+        return states * mask.expand_dims(-1).astype(states.dtype)
+
+
+class DecodeGraphs(nn.Cell):
+    """The compiled pieces of one bucket.
+
+    Args:
+        decoder (MusicgenDecoder): the network.
+        conditioner (TextConditioner): from text states to the decoder's width.
+        state (DecodeState): the bucket's buffers.
+        guided (bool): whether a null row stands behind every prompt's row.
+    """
+
+    def __init__(self, decoder, conditioner, state, guided):
+        super().__init__()
+        self.decoder, self.conditioner, self.state, self.guided = decoder, conditioner, state, guided
+        rows = state.cross_mask.shape[0]
+        self.prompts = rows // 2 if guided else rows
+        shape = (CHUNK, self.prompts, decoder.num_codebooks)
+        self.columns = Parameter(Tensor(np.zeros(shape, np.int32)), name="columns", requires_grad=False)
+        self.gather = ops.Gather()
+        self.condition = ms.jit(self._condition, fullgraph=True)
+        self.prefill = ms.jit(self._prefill, fullgraph=True)
+        self.chunk = ms.jit(self._chunk, fullgraph=True)
+
+    def _condition(self, states, mask):
+        """Compute and keep every layer's keys and values of the prompt. states: [B, S, text dim], mask: [B, S]."""
+        states = self.conditioner(states, mask)
+        missing = self.state.cross_mask.shape[0] - states.shape[0]
+        if missing:
+            states = ops.concat((states, ops.zeros((missing,) + states.shape[1:], states.dtype)), 0)
+            mask = ops.concat((mask, ops.zeros((missing,) + mask.shape[1:], mask.dtype)), 0)
+        pairs = self.decoder.cross_keys_values(states)
+        for i in range(len(pairs)):
+            ops.assign(self.state.cross[i], pairs[i])
+        hidden = additive_mask(mask, self.state.cross_mask.dtype)
+        ops.assign(self.state.cross_mask, hidden.reshape(self.state.cross_mask.shape))
+        return hidden
+
+    def _prefill(self, ids, length, forced, uniforms, settings):
+        """Run `length` known columns and choose the next one.
+
+        Args:
+            ids (Tensor): [B, K, T] int32, padded on the right to the bucket.
+            length (Tensor): [1] int32, how many of the T columns are real.
+            forced (Tensor): [B, K] int32, what the next column must hold, or FREE.
+            uniforms (Tensor): [B, K] float32.
+            settings (tuple[Tensor]): guidance scale, temperature, top_k, top_p.
+
+        Returns:
+            the next column [B, K] int32, and the sum of its logits (not finite if anything went wrong).
+        """
+        x, pairs = self.decoder(self.rows(ids), self.state.cross, self.state.cross_mask)
+        order = ops.arange(ids.shape[2])
+        for i in range(len(pairs)):
+            buffer = self.state.cache[i]
+            buffer[:, :, order] = pairs[i]
+        logits = self.decoder.logits(self.gather(x, length - 1, 1)).squeeze(2)
+        return self.pick(logits, forced, uniforms, settings), logits.sum()
+
+    def _chunk(self, ids, position, steps, forced, uniforms, settings):
+        """Up to CHUNK decode steps.
+
+        Args:
+            ids (Tensor): the newest column, [B, K] int32.
+            position (Tensor): its position, [1] int32.
+            steps (Tensor): number of steps, scalar int32, at most CHUNK.
+            forced (Tensor): [CHUNK, B, K] int32, what each next column must hold, or FREE.
+            uniforms (Tensor): [CHUNK, B, K] float32.
+            settings (tuple[Tensor]): guidance scale, temperature, top_k, top_p.
+
+        Returns:
+            columns [CHUNK, B, K] int32 of which the first `steps` are new, and the sum of the last logits.
+        """
+        step = Tensor(0, ms.int32)
+        total = Tensor(0, ms.float32)
+        while step < steps:
+            logits = self.decoder.step(
+                self.rows(ids), position, self.state.cache, self.state.cross, self.state.cross_mask
+            )
+            ids = self.pick(logits, self.gather(forced, step, 0), self.gather(uniforms, step, 0), settings)
+            self.columns[step.reshape(1)] = ids.expand_dims(0)
+            total = logits.sum()
+            position = position + 1
+            step = step + 1
+        return self.columns, total
+
+    def rows(self, ids):
+        """[B, ...] -> [R, ...]: the null rows see the same codes."""
+        return ops.concat((ids, ids), 0) if self.guided else ids
+
+    def pick(self, logits, forced, uniforms, settings):
+        """Logits [R, K, V] to the next column [B, K]."""
+        scale, temperature, top_k, top_p = settings
+        logits = guide(logits, scale) if self.guided else logits
+        sampled = choose(filter_logits(logits, temperature, top_k, top_p), uniforms)
+        return ops.select(forced == FREE, sampled, forced)
+
+
+def decode(graphs, pattern, start, uniforms, settings, on_progress=None):
+    """Fill in a delay pattern column by column.
+
+    Args:
+        graphs (DecodeGraphs): the bucket's graphs, already conditioned on the prompt.
+        pattern (numpy.ndarray): [B, K, length] int32 from `build_pattern`.
+        start (int): the first column to predict.
+        uniforms (numpy.ndarray): [length - start, B, K] float32.
+        settings (tuple[Tensor]): guidance scale, temperature, top_k, top_p.
+        on_progress (callable): called with the number of columns made so far; may raise to stop.
+
+    Returns:
+        numpy.ndarray: the columns, [B, K, length] int32.
+
+    Raises:
+        FloatingPointError: if the logits stop being finite.
+    """
+    columns = pattern.copy()
+    length = pattern.shape[2]
+    position = start - 1
+    if start > 1:
+        padded = np.zeros(pattern.shape[:2] + (bucket(start, (PROMPT_BUCKET,)),), np.int32)
+        padded[:, :, :start] = np.maximum(pattern[:, :, :start], 0)
+        column, total = graphs.prefill(
+            Tensor(padded),
+            Tensor(np.array([start], np.int32)),
+            Tensor(pattern[:, :, start]),
+            Tensor(uniforms[0]),
+            settings,
+        )
+        columns[:, :, start] = column.asnumpy()
+        _check_finite(total, start)
+        position = start
+    while position < length - 1:
+        steps = min(CHUNK, length - 1 - position)
+        forced = np.zeros((CHUNK,) + pattern.shape[:2], np.int32)
+        forced[:steps] = pattern[:, :, position + 1 : position + 1 + steps].transpose(2, 0, 1)
+        numbers = np.zeros(forced.shape, np.float32)
+        numbers[:steps] = uniforms[position + 1 - start : position + 1 - start + steps]
+        made, total = graphs.chunk(
+            Tensor(columns[:, :, position]),
+            Tensor(np.array([position], np.int32)),
+            Tensor(steps, ms.int32),
+            Tensor(forced),
+            Tensor(numbers),
+            settings,
+        )
+        columns[:, :, position + 1 : position + 1 + steps] = made.asnumpy()[:steps].transpose(1, 2, 0)
+        _check_finite(total, position + steps)
+        position += steps
+        if on_progress is not None:
+            on_progress(position + 1 - start)
+    return columns
+
+
+def _check_finite(total, position):
+    if not np.isfinite(total.asnumpy()).all():
+        raise FloatingPointError(
+            f"the decoder's logits are not finite at column {position}; the checkpoint is damaged or dtype is too narrow"
+        )
