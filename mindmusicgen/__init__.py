@@ -1,0 +1,28 @@
+"""MusicGen on MindSpore: text in, music out, every step a compiled graph.
+
+Names are imported on first use, so that `import mindmusicgen` does not start MindSpore.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "MusicgenForConditionalGeneration": "composite",
+    "MusicgenOutput": "composite",
+    "MusicgenProcessor": "processing",
+    "AutoProcessor": "processing",
+    "InputError": "errors",
+    "write_audio": "audio",
+}
+__all__ = [*_WHERE, "__version__"]
+
+
+def __getattr__(name):
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mindmusicgen' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -11,10 +11,15 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 
+NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16}
+
+
 def empty_parameter(*shape, dtype=ms.float32):
     """A zero Parameter of `shape`, made without touching a second copy of the memory."""
     # A fresh np.zeros is backed by the system's shared zero page, so only the Parameter's own copy takes memory.
-    return Parameter(Tensor.from_numpy(np.zeros(shape, ms.dtype_to_nptype(dtype))))
+    if dtype in NUMPY_DTYPES:
+        return Parameter(Tensor.from_numpy(np.zeros(shape, NUMPY_DTYPES[dtype])))
+    return Parameter(Tensor(np.zeros(shape, np.float32), dtype))
 
 
 class Linear(nn.Cell):

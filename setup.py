@@ -1,0 +1,45 @@
+"""Installation of mindmusicgen; the C kernels are optional and their absence only costs speed."""
+
+import re
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+
+HERE = Path(__file__).parent
+
+KERNELS = Extension(
+    "mindmusicgen.ops._kernels",
+    sources=["mindmusicgen/ops/csrc/kernels.c"],
+    extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-pthread"],
+    extra_link_args=["-pthread"],
+    optional=True,
+)
+
+ORACLE = ["torch>=2.4", "transformers>=4.57,<6"]
+TEST = ["pytest>=8", "ruff>=0.6"]
+
+setup(
+    name="mindmusicgen",
+    version=re.search(r'__version__ = "(.+)"', (HERE / "mindmusicgen/__init__.py").read_text(encoding="utf-8"))[1],
+    description="MusicGen on MindSpore: text in, music out, every step a compiled graph",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["mindmusicgen", "mindmusicgen.*"]),
+    package_data={"mindmusicgen.ops": ["csrc/*"]},
+    ext_modules=[KERNELS],
+    install_requires=[
+        "mindspore>=2.7.0,<2.11",
+        "numpy>=1.25,<2",
+        "transformers>=4.57,<6",
+        "safetensors>=0.4.3",
+        "huggingface_hub>=0.34",
+        "sentencepiece>=0.2",
+        "soundfile>=0.12",
+        "scipy>=1.11",
+        "tqdm>=4.66",
+    ],
+    extras_require={"test": TEST, "parity": TEST + ORACLE},
+    entry_points={"console_scripts": ["mindmusicgen=mindmusicgen.cli:main"]},
+)
