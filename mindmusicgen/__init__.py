@@ -5,6 +5,8 @@ Names are imported on first use, so that `import mindmusicgen` does not start Mi
 
 import importlib
 
+from .interrupt import blocked
+
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -21,7 +23,8 @@ __all__ = [*_WHERE, "__version__"]
 def __getattr__(name):
     if name not in _WHERE:
         raise AttributeError(f"module 'mindmusicgen' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    with blocked():
+        return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
 
 
 def __dir__():

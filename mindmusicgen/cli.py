@@ -13,6 +13,7 @@ import warnings
 
 from . import __version__
 from .errors import InputError
+from .interrupt import interruptible
 
 
 def build_parser():
@@ -110,7 +111,7 @@ def new_tokens(model, duration):
     return columns
 
 
-def run_generate(arguments):
+def run_generate(arguments, interrupts):
     """`mindmusicgen generate`"""
     from .audio import check_output, write_audio
 
@@ -126,6 +127,7 @@ def run_generate(arguments):
     if asked is None:
         asked = new_tokens(model, 10.0 if arguments.duration is None else arguments.duration)
     started = time.perf_counter()
+    interrupts.check()
     output = model.generate(
         **processor(text=arguments.prompts),
         max_new_tokens=asked,
@@ -137,6 +139,7 @@ def run_generate(arguments):
         seed=arguments.seed,
         return_dict_in_generate=True,
     )
+    interrupts.check()
     audio = output.audio_values.asnumpy()
     taken = time.perf_counter() - started
     for path, clip, seed in zip(paths, audio, output.seeds, strict=True):
@@ -152,12 +155,11 @@ def _set_device(device):
     try:
         ms.set_device(device)
     except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"device {device} cannot be used here ({str(error).splitlines()[0]}); try --device CPU"
-        ) from error
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise InputError(f"device {device} cannot be used here ({reason}); try --device CPU") from error
 
 
-def run_convert(arguments):
+def run_convert(arguments, interrupts):
     """`mindmusicgen convert`"""
     from .checkpoint.convert import convert
 
@@ -172,7 +174,7 @@ def run_convert(arguments):
     print(f"{arguments.output}: ready for --model")
 
 
-def run_info(arguments):
+def run_info(arguments, interrupts):
     """`mindmusicgen info`"""
     from .checkpoint.info import describe
     from .checkpoint.source import resolve
@@ -189,14 +191,16 @@ def quiet(verbose):
         return
     os.environ.setdefault("GLOG_v", "4")  # MindSpore reads it when it is imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     left_behind = os.path.join(os.getcwd(), "rank_0")
     existed = os.path.exists(left_behind)
-    warnings.simplefilter("ignore")
-    warnings.filterwarnings("always", module=r"(mindmusicgen\b.*|__main__)")
-    warnings.showwarning = lambda message, *_, **__: print(f"mindmusicgen: warning: {message}", file=sys.stderr)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", module=r"mindmusicgen\b")
+            warnings.showwarning = lambda message, *_, **__: print(f"mindmusicgen: warning: {message}", file=sys.stderr)
+            yield
     finally:
         if not existed:
             shutil.rmtree(left_behind, ignore_errors=True)
@@ -206,8 +210,8 @@ def main(argv=None):
     """Run the command line; returns the exit code."""
     arguments = build_parser().parse_args(argv)
     try:
-        with quiet(arguments.verbose):
-            arguments.run(arguments)
+        with quiet(arguments.verbose), interruptible() as interrupts:
+            arguments.run(arguments, interrupts)
     except InputError as error:
         if arguments.verbose:
             raise

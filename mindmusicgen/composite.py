@@ -15,6 +15,7 @@ from .checkpoint import folder as checkpoint_folder
 from .errors import InputError
 from .generation import decode_loop, delay_pattern, settings
 from .generation.sampling import draw_uniforms
+from .interrupt import interruptible
 from .models.encodec import Encodec
 from .models.layers import additive_mask, initialise
 from .models.musicgen import MusicgenDecoder
@@ -288,8 +289,13 @@ class MusicgenForConditionalGeneration(nn.Cell):
         else:
             uniforms = np.zeros((columns, rows, decoder.num_codebooks), np.float32)
         try:
-            with Progress(columns, self.frame_rate, progress) as bar:
-                made = decode_loop.decode(graphs, pattern, start, uniforms, knobs, bar.update)
+            with interruptible() as interrupts, Progress(columns, self.frame_rate, progress) as bar:
+
+                def on_progress(done):
+                    interrupts.check()
+                    bar.update(done)
+
+                made = decode_loop.decode(graphs, pattern, start, uniforms, knobs, on_progress)
         except FloatingPointError as error:
             del self._graphs[key]  # its buffers may hold NaN, which a mask does not stop
             raise InputError(str(error)) from error

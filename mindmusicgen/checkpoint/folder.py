@@ -2,7 +2,6 @@
 
 import contextlib
 import glob
-import logging
 import os
 import shutil
 import tempfile
@@ -27,13 +26,14 @@ COMPANIONS = (
 @contextlib.contextmanager
 def quiet_transformers():
     """Keep transformers from warning about codes outside the text vocabulary, which are right for MusicGen."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logging.set_verbosity(level)
 
 
 def load_config(folder):
@@ -132,10 +132,9 @@ def load_native(network, tensors, source):
         if names:
             raise InputError(f"{source} {what} {min(names)}; convert the model again with this version")
     for name, parameter in parameters.items():
-        if tuple(tensors[name].shape) != tuple(parameter.shape):
-            raise InputError(
-                f"{source} does not fit its config: {name} has shape {tensors[name].shape}, expected {tuple(parameter.shape)}"
-            )
+        found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
+        if found != expected:
+            raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
         tensors[name].read_into(parameter.asnumpy())
 
 
@@ -194,7 +193,7 @@ def whole_folder(folder):
             os.replace(os.path.join(partial, name), os.path.join(folder, name))
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be written ({error.strerror}); choose a folder with room you may write to"
+            f"{folder} cannot be written ({error.strerror}); choose one you may write to, with room"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

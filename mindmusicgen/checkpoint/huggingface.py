@@ -122,7 +122,7 @@ class Loader:
             expected = tuple(piece.unpack(target).shape)
             if found.shape != expected:
                 raise InputError(
-                    f"{self.source} does not fit its config: {name} has shape {found.shape}, config.json asks for {expected}"
+                    f"{self.source} does not fit its config: {name} has shape {found.shape}, expected {expected}"
                 )
             if not np.issubdtype(found.dtype, np.floating):
                 raise InputError(f"{self.source} holds {name} as {found.dtype}; expected floating-point weights")

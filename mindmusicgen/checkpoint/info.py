@@ -73,15 +73,17 @@ def describe(folder, seconds=10.0, batch=1):
     decoder, codec, text = config.decoder, config.audio_encoder, config.text_encoder
     needs = memory(config, sum(counts.values()), seconds, batch)
     channels = {1: "mono", 2: "stereo"}[decoder.audio_channels]
+    parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in needs.items())
+    millions = {name: f"{count / 1e6:.1f} M parameters" for name, count in counts.items()}
     lines = [
         f"{folder}: MusicGen, {channels}, {'MindSpore' if os.path.isfile(native) else 'Hugging Face'} layout",
-        f"  text encoder  {text.num_layers} layers of {text.d_model}, {counts['text encoder'] / 1e6:.1f} M parameters",
-        f"  decoder       {decoder.num_hidden_layers} layers of {decoder.hidden_size}, {decoder.num_attention_heads} heads, "
-        f"{decoder.num_codebooks} codebooks of {decoder.vocab_size}, {counts['decoder'] / 1e6:.1f} M parameters",
-        f"  codec         {codec.sampling_rate} Hz, {codec.frame_rate} frames a second, {counts['codec'] / 1e6:.1f} M parameters",
+        f"  text encoder  {text.num_layers} layers of {text.d_model}, {millions['text encoder']}",
+        f"  decoder       {decoder.num_hidden_layers} layers of {decoder.hidden_size}, "
+        f"{decoder.num_attention_heads} heads, {decoder.num_codebooks} codebooks of {decoder.vocab_size}, "
+        + millions["decoder"],
+        f"  codec         {codec.sampling_rate} Hz, {codec.frame_rate} frames a second, {millions['codec']}",
         f"  stored as     {', '.join(stored)}, {len(tensors)} tensors",
-        f"  memory for {seconds:g} s, batch {batch}, float32 (estimate): {sum(needs.values()) / 1e9:.2f} GB ("
-        + ", ".join(f"{name} {size / 1e9:.2f}" for name, size in needs.items())
-        + ")",
+        f"  memory        {sum(needs.values()) / 1e9:.2f} GB for {seconds:g} s, batch {batch}, float32 "
+        f"(estimate: {parts})",
     ]
     return "\n".join(lines)

@@ -32,23 +32,36 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False):
         return model
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise InputError(f"model {model!r} is neither an existing folder nor a hub id such as facebook/musicgen-small")
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     options = {"revision": revision, "cache_dir": cache_dir}
+    reason = "local_files_only is set"
+    if not local_files_only:
+        try:
+            return _download(model, options)
+        except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+            where = f" at revision {revision!r}" if revision else ""
+            raise InputError(
+                f"the hub has no model {model!r}{where}; check the name, or give a local folder"
+            ) from error
+        except Exception as error:  # each version of the hub library raises its own network errors
+            reason = f"the hub cannot be reached: {type(error).__name__}"
     try:
-        if local_files_only:
-            return snapshot_download(model, local_files_only=True, **options)
-        files = HfApi().list_repo_files(model, revision=revision)
-        return snapshot_download(model, allow_patterns=[*SMALL_FILES, *_weights(files)], **options)
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        return snapshot_download(model, local_files_only=True, **options)
+    except Exception as error:
         raise InputError(
-            f"the hub has no model {model!r}"
-            + (f" at revision {revision!r}" if revision else "")
-            + "; check the name, or give a local folder"
+            f"model {model!r} is not in the local cache and {reason}; give a local folder, or set HF_ENDPOINT to a "
+            "mirror such as https://hf-mirror.com"
         ) from error
-    except Exception as error:  # each version of the hub library raises its own network errors
-        return _from_cache(model, options, error, local_files_only)
+
+
+def _download(model, options):
+    """Fetch the small files and one form of the weights; what is cached already is not fetched again."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    files = HfApi().list_repo_files(model, revision=options["revision"])
+    return snapshot_download(model, allow_patterns=[*SMALL_FILES, *_weights(files)], **options)
 
 
 def _weights(files):
@@ -58,20 +71,6 @@ def _weights(files):
         if chosen:
             return chosen
     return []
-
-
-def _from_cache(model, options, error, local_files_only):
-    from huggingface_hub import snapshot_download
-
-    try:
-        if not local_files_only:
-            return snapshot_download(model, local_files_only=True, **options)
-    except Exception:
-        pass
-    raise InputError(
-        f"model {model!r} is not in the local cache and the hub cannot be reached ({type(error).__name__}); give a local "
-        "folder, or set HF_ENDPOINT to a mirror such as https://hf-mirror.com"
-    ) from error
 
 
 def open_weights(folder):

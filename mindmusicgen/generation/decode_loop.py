@@ -217,5 +217,5 @@ def decode(graphs, pattern, start, uniforms, settings, on_progress=None):
 def _check_finite(total, position):
     if not np.isfinite(total.asnumpy()).all():
         raise FloatingPointError(
-            f"the decoder's logits are not finite at column {position}; the checkpoint is damaged or dtype is too narrow"
+            f"the decoder's logits are not finite at column {position}: the checkpoint is damaged or dtype too narrow"
         )

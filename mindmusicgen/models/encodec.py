@@ -20,7 +20,6 @@ from mindspore import Tensor, nn, ops
 
 from .layers import empty_parameter
 
-
 NARROW = 4  # below this many output channels, time goes last
 
 

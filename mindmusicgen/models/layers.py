@@ -10,7 +10,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-
 NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16}
 
 
@@ -139,6 +138,6 @@ def initialise(cell, seed=0, std=0.02):
             values[...] = 0
         else:
             codec = ".conv." in name or ".lstm." in name
-            width = 1 / math.sqrt(values.size // values.shape[0]) if codec else 1.0 if name.endswith("embed") else std
+            width = 0.6 / math.sqrt(values.shape[1]) if codec else 0.3 if name.endswith("embed") else std
             values[...] = rng.standard_normal(values.shape, np.float32) * width
         parameter.set_data(Tensor(values))
