@@ -135,7 +135,11 @@ def load_native(network, tensors, source):
         found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
         if found != expected:
             raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
-        tensors[name].read_into(parameter.asnumpy())
+        values = tensors[name].map()
+        if values.dtype == parameter.asnumpy().dtype:
+            parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
+        else:
+            parameter.asnumpy()[...] = values
 
 
 def save_huggingface(network, folder):

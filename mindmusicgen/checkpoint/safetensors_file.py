@@ -51,14 +51,11 @@ class LazyTensor:
             values = np.fromfile(file, dtype, math.prod(self.shape), offset=self.offset).reshape(self.shape)
         return bfloat16_to_float32(values) if self.dtype == "BF16" else values
 
-    def read_into(self, out):
-        """Fill the C-contiguous array `out` of the same shape, without a copy in between if the dtypes agree."""
-        if DTYPES[self.dtype] == out.dtype and self.dtype != "BF16" and out.size:
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
-                file.readinto(memoryview(out).cast("B"))
-        else:
-            out[...] = self.read()
+    def map(self):
+        """The values as an array backed by the file, read when touched; writing to it does not change the file."""
+        if self.dtype == "BF16" or not math.prod(self.shape):
+            return self.read()
+        return np.asarray(np.memmap(self.path, DTYPES[self.dtype], "c", self.offset, self.shape))
 
 
 def open_safetensors(path):
