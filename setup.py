@@ -10,8 +10,8 @@ HERE = Path(__file__).parent
 KERNELS = Extension(
     "mindmusicgen.ops._kernels",
     sources=["mindmusicgen/ops/csrc/kernels.c"],
-    extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-pthread"],
-    extra_link_args=["-pthread"],
+    extra_compile_args=["-O3", "-std=gnu11", "-fvisibility=hidden", "-pthread"],
+    extra_link_args=["-pthread", "-Wl,-z,nodelete"],
     optional=True,
 )
 

@@ -125,7 +125,7 @@ def write_safetensors(path, tensors, metadata):
         with open(partial, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for name, shape, dtype, values in tensors:
-                array = np.ascontiguousarray(values(), dtype)
+                array = np.asarray(values(), dtype, order="C")  # ascontiguousarray would give a scalar an axis
                 if array.shape != tuple(shape):
                     raise ValueError(f"{name} has shape {array.shape}, announced {shape}")
                 file.write(memoryview(array.reshape(-1)).cast("B"))

@@ -176,6 +176,7 @@ def decode(graphs, pattern, start, uniforms, settings, on_progress=None):
     Raises:
         FloatingPointError: if the logits stop being finite.
     """
+    settings = ms.mutable(settings)  # a plain tuple's tensors are constants of the graph: every call would compile
     columns = pattern.copy()
     length = pattern.shape[2]
     position = start - 1

@@ -10,6 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..ops.linear import MatMulTransposed
+
 NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16}
 
 
@@ -39,7 +41,7 @@ class Linear(nn.Cell):
         self.in_features, self.out_features, self.has_bias, self.dtype = in_features, out_features, bias, dtype
         self.weight = empty_parameter(out_features, in_features, dtype=dtype)
         self.bias = empty_parameter(out_features, dtype=dtype) if bias else None
-        self.matmul = ops.MatMul(transpose_b=True)
+        self.matmul = MatMulTransposed()
 
     def construct(self, x):
         leading = x.shape[:-1]

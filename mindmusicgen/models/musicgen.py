@@ -92,6 +92,8 @@ class DecoderLayer(nn.Cell):
     def __init__(self, config, dtype):
         super().__init__()
         dim, heads = config.hidden_size, config.num_attention_heads
+        if heads < 1 or dim % heads:
+            raise ValueError(f"num_attention_heads {heads} does not divide hidden_size {dim}")
         self.self_attn = SelfAttention(dim, heads, dtype)
         self.self_attn_layer_norm = LayerNorm(dim, dtype=dtype)
         self.encoder_attn = CrossAttention(dim, heads, dtype)

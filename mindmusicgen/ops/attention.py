@@ -5,6 +5,8 @@ import math
 import mindspore as ms
 from mindspore import nn, ops
 
+from . import native
+
 
 def attention(q, k, v, mask):
     """softmax(q k^T / sqrt(d) + mask) v, the softmax in float32.
@@ -27,10 +29,37 @@ def attention(q, k, v, mask):
 
 
 class CachedAttention(nn.Cell):
-    """Write one column's keys and values into the cache, then attend to all columns up to it."""
+    """Write one column's keys and values into the cache, then attend to all columns up to it.
+
+    On CPU, for float32, a kernel of `csrc/` that reads only the filled part of the cache, if it is available when the
+    cell is made; else plain operations, whose cost grows with the length of the cache.
+
+    Inputs:
+        - **q**, **k**, **v** (Tensor) - the new column, [B, H, 1, d].
+        - **key_cache**, **value_cache** (Parameter) - [B, H, L, d], updated in place.
+        - **position** (Tensor) - index of the column, [1] int32, in 0 .. L - 1.
+
+    Outputs:
+        Tensor of shape [B, H, 1, d].
+
+    Raises:
+        RuntimeError: from the kernel, for a position outside the cache.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = native.cached_attention_op()
 
     def construct(self, q, k, v, key_cache, value_cache, position):
-        """q, k, v: [B, H, 1, d]; caches: Parameters [B, H, L, d], updated in place; position: [1] int32."""
+        if self.kernel is not None and q.dtype == key_cache.dtype == ms.float32:
+            return self.kernel(q, k, v, key_cache, value_cache, position)
+        return self.plain(q, k, v, key_cache, value_cache, position)
+
+    def plain(self, q, k, v, key_cache, value_cache, position):
+        """The same with MindSpore's operations."""
         key_cache[:, :, position] = k
         value_cache[:, :, position] = v
         length = key_cache.shape[2]

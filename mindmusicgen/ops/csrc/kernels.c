@@ -1,0 +1,329 @@
+/* CPU kernels for MindSpore's ops.Custom(func_type="aot"), float32 only:
+ *
+ *   CachedAttention  q, k, v [B, H, 1, d], key_cache, value_cache [B, H, L, d], position [1] int32 -> [B, H, 1, d]
+ *   Linear           x [rows, in], weight [out, in] -> [rows, out]
+ *
+ * Each returns 0, or non-zero when shapes or dtypes are not those. Both are bound by memory bandwidth: what counts is
+ * that every weight, key and value is read once, in long runs, by all cores.
+ *
+ * No header of MindSpore or Python is needed. The library must stay loaded once a kernel ran (link with -z nodelete):
+ * its threads wait in its code.
+ */
+
+#define _GNU_SOURCE
+#include <float.h>
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_ROWS 4 /* rows and outputs of one block of dot products: 16 sums stay in registers */
+#define MAX_OUTS 4
+#define BLOCK 64 /* columns of the cache whose scores are held at once; a multiple of every LANES */
+#define TASK_BYTES (64 * 1024)
+#define PREFETCH 512 /* floats ahead, which the hardware does not do across pages; measured best of 0 to 2048 */
+
+struct linear {
+    const float *x, *w;
+    float *y;
+    int64_t rows, in, out, outs_per_task;
+};
+
+struct attention {
+    const float *q, *k, *v;
+    float *key_cache, *value_cache, *out;
+    int64_t length, d, position;
+    float scale;
+};
+
+typedef void (*task_function)(const void *arguments, int64_t task);
+
+/* ---- the thread team ---- */
+
+/* One team for both kernels. A second set of spinning threads (OpenMP's, say) beside MindSpore's own costs more than
+ * it brings on few cores; these spin for some microseconds, then yield, then sleep.
+ *
+ * `state` holds generation (24 bits) | number of tasks (20) | next task (20). A thread owns a task when it moves `next`
+ * on by compare-and-swap; since the number of tasks is in the same word, a thread that comes late can neither take a
+ * task twice nor read the fields of a job that is over: they stay as they are until `done` reaches the number. */
+#define COUNT_BITS 20
+#define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
+#define SPINS 2000
+#define YIELDS 100
+#define MAX_THREADS 64
+
+static struct {
+    pthread_mutex_t busy; /* held by the thread whose job runs */
+    pthread_mutex_t sleep;
+    pthread_cond_t wake;
+    _Atomic uint64_t state;
+    _Atomic int64_t done;
+    _Atomic int sleepers;
+    int threads; /* with the caller; 0: not started */
+    task_function function;
+    const void *arguments;
+} team = {.busy = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int has_task(uint64_t state)
+{
+    return (state & COUNT_MASK) < (state >> COUNT_BITS & COUNT_MASK);
+}
+
+static void work(void)
+{
+    uint64_t state = atomic_load(&team.state);
+    while (has_task(state)) {
+        if (!atomic_compare_exchange_weak(&team.state, &state, state + 1))
+            continue;
+        team.function(team.arguments, (int64_t)(state & COUNT_MASK));
+        atomic_fetch_add(&team.done, 1);
+        state = atomic_load(&team.state);
+    }
+}
+
+static void wait_for_task(void)
+{
+    for (int i = 0; i < SPINS + YIELDS; i++) {
+        if (has_task(atomic_load_explicit(&team.state, memory_order_relaxed)))
+            return;
+        if (i < SPINS)
+            relax();
+        else
+            sched_yield();
+    }
+    pthread_mutex_lock(&team.sleep);
+    atomic_fetch_add(&team.sleepers, 1); /* before the look at `state`: run() writes and looks the other way round */
+    while (!has_task(atomic_load(&team.state)))
+        pthread_cond_wait(&team.wake, &team.sleep);
+    atomic_fetch_sub(&team.sleepers, 1);
+    pthread_mutex_unlock(&team.sleep);
+}
+
+static void *helper(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        wait_for_task();
+        work();
+    }
+    return NULL;
+}
+
+/* Only the forking thread lives on in the child: forget the team, the next job starts a new one. */
+static void after_fork(void)
+{
+    const pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    const pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+    team.busy = mutex;
+    team.sleep = mutex;
+    team.wake = condition;
+    atomic_store(&team.state, 0);
+    atomic_store(&team.sleepers, 0);
+    team.threads = 0;
+}
+
+static int wanted_threads(pthread_attr_t *attributes)
+{
+    const char *text = getenv("MINDMUSICGEN_THREADS");
+    long count = text ? strtol(text, NULL, 10) : 0;
+#if defined(__linux__)
+    /* The process's mask, not this thread's, which MindSpore may have bound to one core. */
+    cpu_set_t cpus;
+    if (sched_getaffinity(getpid(), sizeof cpus, &cpus) == 0) {
+        pthread_attr_setaffinity_np(attributes, sizeof cpus, &cpus);
+        count = count > 0 ? count : CPU_COUNT(&cpus);
+    }
+#else
+    (void)attributes;
+#endif
+    count = count > 0 ? count : sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : (int)count;
+}
+
+static void start_team(void)
+{
+    static int fork_handled;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    if (!fork_handled)
+        fork_handled = pthread_atfork(NULL, NULL, after_fork) == 0;
+    team.threads = 1;
+    if (!fork_handled || pthread_attr_init(&attributes) != 0)
+        return;
+    const int wanted = wanted_threads(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    sigfillset(&all); /* signals are for the program's own threads */
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    while (team.threads < wanted && pthread_create(&thread, &attributes, helper, NULL) == 0)
+        team.threads++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+static void run_job(task_function function, const void *arguments, int64_t tasks)
+{
+    const uint64_t generation = (atomic_load(&team.state) >> (2 * COUNT_BITS)) + 1;
+    team.function = function;
+    team.arguments = arguments;
+    atomic_store(&team.done, 0);
+    atomic_store(&team.state, generation << (2 * COUNT_BITS) | (uint64_t)tasks << COUNT_BITS);
+    if (atomic_load(&team.sleepers) > 0) {
+        pthread_mutex_lock(&team.sleep);
+        pthread_cond_broadcast(&team.wake);
+        pthread_mutex_unlock(&team.sleep);
+    }
+    work();
+    for (int i = 0; atomic_load(&team.done) < tasks; i++) {
+        if (i < SPINS)
+            relax();
+        else
+            sched_yield(); /* a helper that holds a task has lost its core: leave it this one */
+    }
+}
+
+/* Run function(arguments, 0 .. tasks - 1), each once, on the team; alone when another thread has the team. */
+static void run(task_function function, const void *arguments, int64_t tasks)
+{
+    if (tasks > 1 && tasks <= (int64_t)COUNT_MASK && pthread_mutex_trylock(&team.busy) == 0) {
+        if (team.threads == 0)
+            start_team();
+        if (team.threads > 1) {
+            run_job(function, arguments, tasks);
+            tasks = 0;
+        }
+        pthread_mutex_unlock(&team.busy);
+    }
+    for (int64_t task = 0; task < tasks; task++)
+        function(arguments, task);
+}
+
+/* ---- the kernels, for each instruction set ---- */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_X86_VARIANTS 1
+
+#define SIMD(name) name##_avx512
+#define TARGET __attribute__((target("avx512f,avx2,fma")))
+#define LANES 16
+#include "kernels_simd.h"
+#undef SIMD
+#undef TARGET
+#undef LANES
+
+#define SIMD(name) name##_avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define LANES 8
+#include "kernels_simd.h"
+#undef SIMD
+#undef TARGET
+#undef LANES
+#endif
+
+#define SIMD(name) name##_base
+#define TARGET
+#define LANES 4
+#include "kernels_simd.h"
+
+static task_function linear_task, attention_task;
+static pthread_once_t chosen = PTHREAD_ONCE_INIT;
+
+static void choose(void)
+{
+    linear_task = linear_task_base;
+    attention_task = attention_task_base;
+#ifdef HAVE_X86_VARIANTS
+    /* MINDMUSICGEN_SIMD=avx2 or base: for tests of the variants that this CPU would not choose. */
+    const char *most = getenv("MINDMUSICGEN_SIMD");
+    most = most ? most : "avx512";
+    __builtin_cpu_init();
+    if (strcmp(most, "base") == 0)
+        return;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        linear_task = linear_task_avx2;
+        attention_task = attention_task_avx2;
+        if (__builtin_cpu_supports("avx512f") && strcmp(most, "avx512") == 0) {
+            linear_task = linear_task_avx512;
+            attention_task = attention_task_avx512;
+        }
+    }
+#endif
+}
+
+/* ---- entry points ---- */
+
+static int is_float(const char *dtype)
+{
+    return strcmp(dtype, "float32") == 0 || strcmp(dtype, "float") == 0;
+}
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                  void *extra)
+{
+    (void)stream;
+    (void)extra;
+    if (nparam != 3)
+        return 1;
+    for (int i = 0; i < 3; i++)
+        if (ndims[i] != 2 || !is_float(dtypes[i]))
+            return 2;
+    struct linear a = {.x = params[0], .w = params[1], .y = params[2]};
+    a.rows = shapes[0][0];
+    a.in = shapes[0][1];
+    a.out = shapes[1][0];
+    if (shapes[1][1] != a.in || shapes[2][0] != a.rows || shapes[2][1] != a.out)
+        return 3;
+    a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (a.in > 0 ? a.in : 1) / MAX_OUTS * MAX_OUTS;
+    a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;
+    pthread_once(&chosen, choose);
+    run(linear_task, &a, (a.out + a.outs_per_task - 1) / a.outs_per_task);
+    return 0;
+}
+
+EXPORT int CachedAttention(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                           void *extra)
+{
+    (void)stream;
+    (void)extra;
+    if (nparam != 7 || ndims[5] != 1 || shapes[5][0] != 1 || strcmp(dtypes[5], "int32") != 0)
+        return 1;
+    for (int i = 0; i < 7; i++)
+        if (i != 5 && (ndims[i] != 4 || !is_float(dtypes[i])))
+            return 2;
+    const int64_t *cache = shapes[3];
+    for (int i = 0; i < 7; i++) {
+        const int64_t columns = i == 3 || i == 4 ? cache[2] : 1;
+        if (i != 5 && (shapes[i][0] != cache[0] || shapes[i][1] != cache[1] || shapes[i][2] != columns ||
+                       shapes[i][3] != cache[3]))
+            return 3;
+    }
+    struct attention a = {.q = params[0], .k = params[1], .v = params[2], .out = params[6]};
+    a.key_cache = params[3];
+    a.value_cache = params[4];
+    a.length = cache[2];
+    a.d = cache[3];
+    a.position = *(const int32_t *)params[5];
+    if (a.position < 0 || a.position >= a.length)
+        return 4;
+    a.scale = 1.0f / sqrtf((float)a.d);
+    pthread_once(&chosen, choose);
+    run(attention_task, &a, cache[0] * cache[1]);
+    return 0;
+}
