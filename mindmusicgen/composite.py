@@ -75,7 +75,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         self.set_train(False)
         self.encode_text = ms.jit(self.text_encoder.construct, fullgraph=True)
         self.decode_audio = ms.jit(self.audio_encoder.decode, fullgraph=True)
-        self._graphs = OrderedDict()
+        self._graphs, self._places = OrderedDict(), None
 
     @classmethod
     def from_pretrained(
@@ -299,10 +299,19 @@ class MusicgenForConditionalGeneration(nn.Cell):
         except FloatingPointError as error:
             del self._graphs[key]  # its buffers may hold NaN, which a mask does not stop
             raise InputError(str(error)) from error
+        self._places = self._parameter_places()  # known only now: MindSpore 2.7 places parameters at the first run
         return delay_pattern.undelay(made, decoder.audio_channels)
+
+    def _parameter_places(self):
+        """Where the weights of the compiled loops lie; different after `set_data` or `load_param_into_net`."""
+        cells = (self.decoder, self.conditioner)
+        return [parameter.data_ptr() for cell in cells for parameter in cell.get_parameters()]
 
     def _graphs_for(self, rows, text_length, length, guided):
         """The compiled pieces of a shape bucket, made on first use; buckets not used lately are dropped."""
+        # A graph with a loop goes on using the memory that a parameter had before `set_data`, even when it is freed.
+        if self._places != self._parameter_places():
+            self._graphs.clear()
         cache_length = decode_loop.bucket(length - 1, decode_loop.CACHE_BUCKETS)
         key = (rows, text_length, cache_length, guided)
         if key not in self._graphs:

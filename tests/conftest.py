@@ -1,0 +1,120 @@
+"""Shared fixtures: the golden models, opened once per session, and a counter of compiled graphs."""
+
+import importlib
+import json
+import math
+import os
+from pathlib import Path
+
+os.environ.setdefault("GLOG_v", "4")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: needs several GB of memory and minutes; builds a full-size model")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the full-size tests unless `-m` asks for some marker."""
+    if config.option.markexpr:
+        return
+    chosen = [item for item in items if "full" not in item.keywords]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if "full" in item.keywords])
+        items[:] = chosen
+
+
+class Golden:
+    """One file of tests/golden: weights, configs, and the arrays that transformers computed."""
+
+    def __init__(self, name, folder):
+        with np.load(ROOT / "tests" / "golden" / f"{name}.npz") as file:
+            self.arrays = dict(file)
+        self.name, self.folder = name, folder
+        self.config = json.loads(str(self.arrays.pop("config")))
+        self.generation_config = json.loads(str(self.arrays.pop("generation_config")))
+        self.runs = json.loads(str(self.arrays.pop("runs")))
+        shapes = json.loads(str(self.arrays.pop("shapes")))
+        parts = np.split(self.arrays.pop("weights"), np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
+        factors = self.arrays.pop("factors")
+        self.weights = {
+            name: part.astype(np.float32).reshape(shape) * factor
+            for (name, shape), part, factor in zip(shapes.items(), parts, factors, strict=True)
+        }
+        self._model = None
+
+    def __getitem__(self, name):
+        return self.arrays[name]
+
+    def write(self, folder, weights=None, files=True):
+        """Write a Hugging Face folder; `weights` in place of the golden ones."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(self.config))
+        (folder / "generation_config.json").write_text(json.dumps(self.generation_config))
+        if files:
+            save_file(self.weights if weights is None else weights, folder / "model.safetensors", {"format": "pt"})
+        return folder
+
+    @property
+    def model(self):
+        """The package's model with these weights, opened once."""
+        if self._model is None:
+            from mindmusicgen import MusicgenForConditionalGeneration
+
+            self._model = MusicgenForConditionalGeneration.from_pretrained(str(self.write(self.folder / self.name)))
+            # The codec's graph takes seconds to compile for every number of frames; few tests need it.
+            self.compiled_codec = self._model.decode_audio
+            self._model.decode_audio = self._model.audio_encoder.decode
+        return self._model
+
+
+@pytest.fixture(scope="session")
+def goldens(tmp_path_factory):
+    """A function from a golden file's name to its `Golden`."""
+    folder, opened = tmp_path_factory.mktemp("goldens"), {}
+
+    def get(name):
+        if name not in opened:
+            opened[name] = Golden(name, folder)
+        return opened[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def quad(goldens):
+    """The golden model with the layout of the published ones."""
+    return goldens("quad")
+
+
+@pytest.fixture
+def compiled():
+    """A function that counts the graphs MindSpore has compiled so far."""
+    for module in ("mindspore.graph.api", "mindspore.common.api"):
+        try:
+            cache = importlib.import_module(module).ms_compile_cache
+        except (ImportError, AttributeError):
+            continue
+        return lambda: len(cache)
+    raise AssertionError("this MindSpore keeps its compiled graphs somewhere else; teach this fixture")
+
+
+@pytest.fixture(scope="session")
+def close():
+    """A function that compares with a tolerance relative to the largest expected value."""
+
+    def check(found, expected, tolerance=1e-4):
+        found = found.asnumpy() if hasattr(found, "asnumpy") else np.asarray(found)
+        assert found.shape == tuple(expected.shape)
+        worst, scale = np.abs(found - expected).max(), np.abs(expected).max()
+        assert worst <= tolerance * scale, f"off by {worst:.3g} where the largest value is {scale:.3g}"
+
+    return check
