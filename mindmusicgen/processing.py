@@ -64,9 +64,9 @@ class MusicgenProcessor:
             raise InputError("audio prompts are not supported in this version; give text")
         if return_tensors not in ("ms", "np"):
             raise InputError(f'return_tensors is {return_tensors!r}; expected "ms" or "np"')
-        prompts = [text] if isinstance(text, str) else list(text or ())
+        prompts = list(text) if isinstance(text, (list, tuple)) else [text]
         if not prompts:
-            raise InputError("text is empty; give a prompt such as '80s pop track with bassy drums and synth'")
+            raise InputError("text is an empty list; give a prompt such as '80s pop track with bassy drums and synth'")
         for prompt in prompts:
             if not isinstance(prompt, str) or not prompt.strip():
                 raise InputError(f"a prompt is {prompt!r}; expected some words that describe the music")
