@@ -7,9 +7,12 @@ from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 
+# MindSpore may unload a library whose threads still wait in it; -z nodelete keeps it.
 KERNELS = Extension(
     "mindmusicgen.ops._kernels",
     sources=["mindmusicgen/ops/csrc/kernels.c"],
+    depends=["mindmusicgen/ops/csrc/kernels_simd.h"],
+    libraries=["m"],
     extra_compile_args=["-O3", "-std=gnu11", "-fvisibility=hidden", "-pthread"],
     extra_link_args=["-pthread", "-Wl,-z,nodelete"],
     optional=True,
