@@ -76,6 +76,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         self.update_parameters_name("")
         self.set_train(False)
         self.encode_text = ms.jit(self.text_encoder.construct, fullgraph=True)
+        self.encode_audio = ms.jit(self.audio_encoder.encode, fullgraph=True)
         self.decode_audio = ms.jit(self.audio_encoder.decode, fullgraph=True)
         self._graphs, self._places = OrderedDict(), None
 
@@ -102,9 +103,14 @@ class MusicgenForConditionalGeneration(nn.Cell):
         """
         return checkpoint_folder.load(cls, model, dtype, revision, cache_dir, local_files_only)
 
-    def save_pretrained(self, folder):
-        """Write a Hugging Face folder: config, generation config and safetensors that transformers loads."""
-        checkpoint_folder.save_huggingface(self, folder)
+    def save_pretrained(self, folder, dtype=None):
+        """Write a Hugging Face folder: config, generation config and safetensors that transformers loads.
+
+        Args:
+            folder (str): where to write.
+            dtype (str): how weights are stored, float32 or float16; None keeps the model's own.
+        """
+        checkpoint_folder.save_huggingface(self, folder, dtype)
 
     def initialise(self, seed=0, std=0.02):
         """Fill all parameters with random weights; returns the model."""
@@ -209,6 +215,30 @@ class MusicgenForConditionalGeneration(nn.Cell):
         if not return_dict_in_generate:
             return audio
         return MusicgenOutput(audio, Tensor(codes), chosen.seeds)
+
+    def encode(self, audio):
+        """Audio to codes; each length compiles a graph of its own.
+
+        Args:
+            audio (numpy.ndarray | Tensor): [B, channels, samples] at `sampling_rate`, in -1 to 1.
+
+        Returns:
+            Tensor: [B, K, frames] int32; stereo models interleave left and right codebooks.
+
+        Raises:
+            InputError: for another number of channels, or samples that are not finite.
+        """
+        values = _array("audio", audio, 3).astype(np.float32)
+        channels = self.config.decoder.audio_channels
+        if values.shape[1] != channels:
+            raise InputError(f"audio has {values.shape[1]} channels; this model has {channels}")
+        if not values.size or not np.isfinite(values).all():
+            raise InputError("audio is empty or holds samples that are not finite; expected numbers in -1 to 1")
+        sides = np.concatenate([values[:, side : side + 1] for side in range(channels)], axis=0)
+        quantizers = self.config.decoder.num_codebooks // channels
+        codes, _ = self.encode_audio(Tensor(sides), quantizers)
+        sides = np.split(codes.asnumpy(), channels, axis=0)  # [B, K / channels, frames] each
+        return Tensor(np.stack(sides, axis=2).reshape(values.shape[0], quantizers * channels, -1))
 
     def decode(self, codes):
         """Codes to audio.

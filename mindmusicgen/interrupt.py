@@ -23,7 +23,9 @@ class Interrupts:
 
     def _wait(self):
         while not self.done.is_set():
-            if signal.sigtimedwait([signal.SIGINT], 0.1) is not None:
+            received = signal.sigtimedwait([signal.SIGINT], 0.1)
+            # A process that was stopped (Ctrl-Z) and goes on gets a result here that holds no signal (CPython).
+            if received is not None and received.si_signo == signal.SIGINT:
                 if self.received.is_set():
                     os._exit(130)
                 self.received.set()

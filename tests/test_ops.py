@@ -16,7 +16,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindmusicgen.ops import native
 from mindmusicgen.ops.attention import CachedAttention
-from mindmusicgen.ops.linear import FEW_ROWS, MatMulTransposed
+from mindmusicgen.ops.linear import FEW_ROWS, matmul_transposed
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "mindmusicgen/ops/csrc/kernels.c"
@@ -308,10 +308,10 @@ def test_plain_path_can_be_forced():
         import mindspore as ms
         from mindmusicgen.ops import native
         from mindmusicgen.ops.attention import CachedAttention
-        from mindmusicgen.ops.linear import MatMulTransposed
+        from mindmusicgen.ops.linear import matmul_transposed
         print(native.library_path(), "MINDMUSICGEN_KERNELS=0" in native.why_not())
-        print(CachedAttention().kernel, MatMulTransposed().kernel)
-        print(MatMulTransposed()(ms.Tensor(x), ms.Tensor(weight)).asnumpy().mean())
+        print(CachedAttention().kernel, native.linear_op())
+        print(matmul_transposed(ms.Tensor(x), ms.Tensor(weight), native.linear_op()).asnumpy().mean())
     """
     body = textwrap.dedent(body)
     script = textwrap.dedent(RUN_LINEAR).replace("ctypes.CDLL(sys.argv[1])", "None") + body
@@ -352,10 +352,10 @@ class Product(nn.Cell):
     def __init__(self, weight):
         super().__init__()
         self.weight = Parameter(Tensor(weight), name="weight")
-        self.product = MatMulTransposed()
+        self.kernel = native.linear_op()
 
     def construct(self, x):
-        return self.product(x, self.weight)
+        return matmul_transposed(x, self.weight, self.kernel)
 
 
 class SumOfSquares(nn.Cell):
@@ -373,7 +373,7 @@ def test_product_and_its_gradients(use_kernels, rows, compiled):
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((rows, 37), np.float32), rng.standard_normal((19, 37), np.float32)
     net = Product(weight)
-    assert net.product.kernel is not None
+    assert net.kernel is not None
     run = ms.jit(net.construct, fullgraph=True) if compiled else net
     want = x @ weight.T
     np.testing.assert_allclose(run(Tensor(x)).asnumpy(), want, atol=1e-5)
@@ -385,10 +385,9 @@ def test_product_and_its_gradients(use_kernels, rows, compiled):
 
 @pytest.mark.parametrize("rows,dtype,used", [(16, ms.float32, True), (17, ms.float32, False), (2, ms.float16, False)])
 def test_what_the_kernel_is_chosen_for(use_kernels, rows, dtype, used):
-    cell = MatMulTransposed()
-    cell.kernel = lambda x, weight: "kernel"
     x, weight = ops.zeros((rows, 8), dtype), ops.zeros((3, 8), dtype)
-    assert (cell(x, weight) == "kernel") if used else cell(x, weight).shape == (rows, 3)
+    y = matmul_transposed(x, weight, lambda x, weight: "kernel")
+    assert (y == "kernel") if used else y.shape == (rows, 3)
 
 
 BATCH, HEADS, LENGTH, SIZE, LAYERS = 2, 3, 70, 8, 3
@@ -398,10 +397,10 @@ class Layer(nn.Cell):
     def __init__(self):
         super().__init__()
         self.attention = CachedAttention()
-        self.product = MatMulTransposed()
+        self.kernel = native.linear_op()
 
     def step(self, x, position, key_cache, value_cache, weight):
-        q, k, v = ops.split(self.product(x, weight).reshape(BATCH, 3 * HEADS, 1, SIZE), HEADS, 1)
+        q, k, v = ops.split(matmul_transposed(x, weight, self.kernel).reshape(BATCH, 3 * HEADS, 1, SIZE), HEADS, 1)
         y = self.attention(q, k, v, key_cache, value_cache, position).reshape(x.shape)
         return ops.tanh(x + y) * 0.8  # damped, so that rounding does not grow from step to step
 

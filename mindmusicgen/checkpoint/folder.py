@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import mindspore as ms
+import numpy as np
 
 from ..errors import InputError
 from . import huggingface
@@ -142,12 +143,17 @@ def load_native(network, tensors, source):
             parameter.asnumpy()[...] = values
 
 
-def save_huggingface(network, folder):
-    """Write config, generation config and weights as transformers expects them."""
+def save_huggingface(network, folder, dtype=None):
+    """Write config, generation config and weights as transformers expects them; see `save_pretrained`."""
+    if dtype not in (None, "float32", "float16"):
+        raise InputError(f"dtype is {dtype!r}; a checkpoint is stored as float32 or float16")
+    entries = [
+        (name, shape, np.dtype(dtype or own), values)
+        for name, shape, own, values in huggingface.stored_tensors(network)
+    ]
     with whole_folder(folder) as partial:
         _save_configs(network, partial)
-        path = os.path.join(partial, "model.safetensors")
-        write_safetensors(path, huggingface.stored_tensors(network), {"format": "pt"})
+        write_safetensors(os.path.join(partial, "model.safetensors"), entries, {"format": "pt"})
 
 
 def save_native(network, folder, companions=None):

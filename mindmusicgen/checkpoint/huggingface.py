@@ -7,6 +7,7 @@ saving both follow that one description.
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_
 POSITIONS = re.compile(r"(.*\.)?decoder\.embed_positions\.weights$")
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "kv_proj": ("k_proj", "v_proj"), "qkv": ("q", "k", "v")}
 WEIGHT_NORM = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+
+READERS = 2  # threads that read weights: while one waits for the disk the other copies
 
 
 def same(values):
@@ -156,19 +159,25 @@ class Loader:
 
 
 def _some(names):
+    names = sorted(names)  # threads find them in any order
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def load(network, tensors, source):
-    """Fill a network's parameters from a Hugging Face checkpoint, one tensor at a time.
+    """Fill a network's parameters from a Hugging Face checkpoint, a tensor at a time in each of two threads.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
     loader = Loader(tensors, source)
     plan = pieces(network)
-    for name, parameter in network.parameters_and_names():
+
+    def fill(entry):
+        name, parameter = entry
         loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
+
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(fill, network.parameters_and_names()))  # list: raise what a thread raised
     loader.finish(network.config.decoder.hidden_size)
 
 

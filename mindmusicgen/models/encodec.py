@@ -334,9 +334,15 @@ class ResidualVectorQuantizer(nn.Cell):
         self.matmul, self.gather, self.argmin = ops.MatMul(transpose_b=True), ops.Gather(), ops.Argmin(-1)
 
     def encode(self, x, num_quantizers):
-        """Embeddings [B, T, D] -> codes [B, K, T] int32: in each stage the nearest code of the residual."""
+        """Embeddings [B, T, D] -> codes [B, K, T] int32."""
         rows, frames, dim = x.shape
-        residual = x.reshape(rows * frames, dim)
+        codes = ()
+        for nearest in self.nearest(x.reshape(rows * frames, dim), num_quantizers):
+            codes += (nearest.reshape(rows, frames),)
+        return ops.stack(codes, 1).astype(ms.int32)
+
+    def nearest(self, residual, num_quantizers):
+        """Embeddings [N, D] -> in each stage the nearest code of what is left over: a tuple of [N] int32."""
         codes = ()
         for i in range(num_quantizers):
             table = self.embed[i]
@@ -344,8 +350,8 @@ class ResidualVectorQuantizer(nn.Cell):
             distance = distance + (residual * residual).sum(axis=1, keepdims=True)
             nearest = self.argmin(distance)
             residual = residual - self.gather(table, nearest, 0)
-            codes += (nearest.reshape(rows, frames),)
-        return ops.stack(codes, 1).astype(ms.int32)
+            codes += (nearest,)
+        return codes
 
     def decode(self, codes):
         """Codes [B, K, T] -> the sum of their embeddings [B, T, D]."""
@@ -376,7 +382,7 @@ class Encodec(nn.Cell):
             )
         if config.norm_type not in ("weight_norm", "time_group_norm"):
             raise ValueError(f"norm_type {config.norm_type!r} of the codec is not supported; expected weight_norm")
-        self.normalize = config.normalize
+        self.config, self.normalize = config, config.normalize
         self.encoder = LayerSequence(encoder_layers(config))
         self.decoder = LayerSequence(decoder_layers(config))
         self.quantizer = ResidualVectorQuantizer(config)

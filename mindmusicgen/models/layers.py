@@ -10,7 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ..ops.linear import MatMulTransposed
+from ..ops import native
+from ..ops.linear import matmul_transposed
 
 NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16}
 
@@ -41,14 +42,20 @@ class Linear(nn.Cell):
         self.in_features, self.out_features, self.has_bias, self.dtype = in_features, out_features, bias, dtype
         self.weight = empty_parameter(out_features, in_features, dtype=dtype)
         self.bias = empty_parameter(out_features, dtype=dtype) if bias else None
-        self.matmul = MatMulTransposed()
+        self.kernel = native.linear_op()
 
     def construct(self, x):
-        leading = x.shape[:-1]
-        y = self.matmul(x.reshape(-1, self.in_features).astype(self.dtype), self.weight)  # [rows, out]
-        if self.has_bias:
-            y = y + self.bias
-        return y.reshape(*leading, self.out_features)
+        """[..., in] -> [..., out]"""
+        if x.dtype != self.dtype:
+            x = x.astype(self.dtype)
+        if x.ndim == 2:  # a decode step, compiled for every layer: the fewer operations, the sooner it starts
+            return self.product(x)
+        return self.product(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
+
+    def product(self, x):
+        """[rows, in] -> [rows, out]"""
+        y = matmul_transposed(x, self.weight, self.kernel)
+        return y + self.bias if self.has_bias else y
 
 
 class LayerNorm(nn.Cell):
@@ -66,8 +73,9 @@ class LayerNorm(nn.Cell):
         self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
 
     def construct(self, x):
-        y, _, _ = self.norm(x.astype(ms.float32), self.weight, self.bias)
-        return y.astype(self.dtype)
+        if self.dtype == ms.float32:
+            return self.norm(x, self.weight, self.bias)[0]
+        return self.norm(x.astype(ms.float32), self.weight, self.bias)[0].astype(self.dtype)
 
 
 class RMSNorm(nn.Cell):
@@ -143,3 +151,6 @@ def initialise(cell, seed=0, std=0.02):
             width = 0.6 / math.sqrt(values.shape[1]) if codec else 0.3 if name.endswith("embed") else std
             values[...] = rng.standard_normal(values.shape, np.float32) * width
         parameter.set_data(Tensor(values))
+    for _, part in cell.cells_and_names():
+        if getattr(part, "multiply_first", False):  # its matrix has the taps as rows: the sum goes over them too
+            part.conv.weight.set_data(Tensor(part.conv.weight.asnumpy() / np.float32(math.sqrt(part.kernel_size))))

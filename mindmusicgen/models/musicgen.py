@@ -57,9 +57,11 @@ class SelfAttention(nn.Cell):
         return self.merge(attention(q, k, v, mask)), k, v
 
     def step(self, x, position, key_cache, value_cache):
-        """One column at `position` ([1] int32). x: [B, 1, D]; the caches [B, H, L, d] are updated in place."""
-        q, k, v = self.project(x)
-        return self.merge(self.cached_attention(q, k, v, key_cache, value_cache, position))
+        """One column at `position` ([1] int32). x: [B, D]; the caches [B, H, L, d] are updated in place."""
+        rows, dim = x.shape
+        qkv = self.qkv_proj(x).reshape(rows, 3 * self.num_heads, 1, dim // self.num_heads)
+        q, k, v = ops.split(qkv, self.num_heads, 1)  # [B, H, 1, d] each
+        return self.out_proj(self.cached_attention(q, k, v, key_cache, value_cache, position).reshape(rows, dim))
 
 
 class CrossAttention(nn.Cell):
@@ -85,6 +87,12 @@ class CrossAttention(nn.Cell):
         y = attention(q, k, v, mask)
         return self.out_proj(y.swapaxes(1, 2).reshape(rows, columns, dim))
 
+    def step(self, x, k, v, mask):
+        """The same for one column. x: [B, D]."""
+        rows, dim = x.shape
+        q = self.q_proj(x).reshape(rows, self.num_heads, 1, dim // self.num_heads)
+        return self.out_proj(attention(q, k, v, mask).reshape(rows, dim))
+
 
 class DecoderLayer(nn.Cell):
     """Self-attention, cross-attention and feed-forward, each after a layer norm and added to the residual."""
@@ -103,17 +111,21 @@ class DecoderLayer(nn.Cell):
         self.final_layer_norm = LayerNorm(dim, dtype=dtype)
         self.activation = activation(config.activation_function)
 
-    def after_self_attention(self, x, cross_key, cross_value, cross_mask):
-        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), cross_key, cross_value, cross_mask)
+    def feed_forward(self, x):
         return x + self.fc2(self.activation(self.fc1(self.final_layer_norm(x))))
 
     def construct(self, x, mask, cross_key, cross_value, cross_mask):
+        """All columns. x: [B, T, D]. Returns [B, T, D] and k, v for a cache."""
         y, k, v = self.self_attn(self.self_attn_layer_norm(x), mask)
-        return self.after_self_attention(x + y, cross_key, cross_value, cross_mask), k, v
+        x = x + y
+        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), cross_key, cross_value, cross_mask)
+        return self.feed_forward(x), k, v
 
     def step(self, x, position, key_cache, value_cache, cross_key, cross_value, cross_mask):
+        """One column. x: [B, D]."""
         x = x + self.self_attn.step(self.self_attn_layer_norm(x), position, key_cache, value_cache)
-        return self.after_self_attention(x, cross_key, cross_value, cross_mask)
+        x = x + self.encoder_attn.step(self.encoder_attn_layer_norm(x), cross_key, cross_value, cross_mask)
+        return self.feed_forward(x)
 
 
 class StackedEmbedding(nn.Cell):
@@ -194,8 +206,8 @@ class MusicgenDecoder(nn.Cell):
 
         Returns float32 logits [B, K, V].
         """
-        x = self.embed(ids.expand_dims(-1), position)
+        x = self.embed(ids.expand_dims(-1), position).squeeze(1)
         for i, layer in enumerate(self.layers):
             k, v = 2 * i, 2 * i + 1
             x = layer.step(x, position, cache[k], cache[v], cross[k], cross[v], cross_mask)
-        return self.logits(x).squeeze(2)
+        return self.logits(x.expand_dims(1)).squeeze(2)
