@@ -89,10 +89,10 @@ class MusicgenForConditionalGeneration(nn.Cell):
         cache_dir=None,
         local_files_only=False,
     ):
-        """Open a checkpoint: a Hugging Face folder, a folder written by `mindmusicgen convert`, or a hub id.
+        """Open a checkpoint: a Hugging Face folder, a folder written by `mindmusicgen convert`, a hub id, or the demo.
 
         Args:
-            model (str): folder or hub id.
+            model (str): folder, hub id, or "demo" for the small model in this package.
             dtype (str | mindspore.dtype): float32, or float16 (bfloat16 where the device has it).
             revision (str): branch, tag or commit on the hub.
             cache_dir (str): where downloads are kept.

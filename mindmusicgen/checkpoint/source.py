@@ -2,11 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 
 from ..errors import InputError
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
 
+DEMO = Path(__file__).resolve().parents[1] / "demo"  # ships with the package
 NATIVE = "mindspore_model.safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 SMALL_FILES = ("*.json", "*.model", "*.txt")
@@ -16,7 +18,7 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False):
     """The local folder of a model.
 
     Args:
-        model (str): a folder, or a hub id such as facebook/musicgen-small.
+        model (str): a folder, a hub id such as facebook/musicgen-small, or "demo", the model in this package.
         revision (str): branch, tag or commit on the hub.
         cache_dir (str): where downloads are kept; the hub library's own cache if None.
         local_files_only (bool): use the cache alone.
@@ -28,10 +30,14 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False):
         InputError: if there is no such folder, or the hub cannot be reached or does not know the id.
     """
     model = os.fspath(model)
+    if model == "demo":
+        return str(DEMO)
     if os.path.isdir(model):
         return model
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise InputError(f"model {model!r} is neither an existing folder nor a hub id such as facebook/musicgen-small")
+        raise InputError(
+            f"model {model!r} is neither an existing folder, nor a hub id such as facebook/musicgen-small, nor demo"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 

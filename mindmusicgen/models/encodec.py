@@ -49,7 +49,13 @@ def pad_time(x, left, right, mode):
     parts += (x,)
     parts += (ops.gather(x, after, 1),) if right else ()
     padded = ops.concat(parts, 1) if len(parts) > 1 else x
-    return padded[:, : left + length + right] if extra else padded
+    return time_slice(padded, 0, left + length + right) if extra else padded
+
+
+def time_slice(x, start, length):
+    """`length` frames of [B, N, C] from `start` on. One primitive: indexing compiles far slower, and a codec has 30."""
+    rows, _, channels = x.shape
+    return ops.strided_slice(x, (0, start, 0), (rows, start + length, channels), (1, 1, 1))
 
 
 class ConvWeight(nn.Cell):
@@ -147,7 +153,7 @@ class Conv1d(nn.Cell):
         if blocks > 1:
             taps = ()
             for i in range(blocks):
-                taps += (x[:, i * self.dilation : i * self.dilation + frames],)
+                taps += (time_slice(x, i * self.dilation, frames),)
             x = ops.concat(taps, 2)
         y = self.conv.add_bias(self.conv(x.reshape(rows * frames, self.kernel_size * channels)))
         return y.reshape(rows, frames, self.out_channels)
@@ -160,11 +166,12 @@ class Conv1d(nn.Cell):
         flat = x.reshape(rows * length, channels)
         y = 0
         for tap in range(self.kernel_size):
-            product = self.conv.matmul(flat, self.conv.weight[tap * out : (tap + 1) * out])
+            weight = ops.strided_slice(self.conv.weight, (tap * out, 0), ((tap + 1) * out, channels), (1, 1))
+            product = self.conv.matmul(flat, weight)
             product = self.conv.add_bias(product) if tap == 0 else product
             product = product.reshape(rows, length, out)
             if self.kernel_size > 1:  # a slice of everything would be a slow copy
-                product = product[:, tap * self.dilation : tap * self.dilation + frames]
+                product = time_slice(product, tap * self.dilation, frames)
             y = y + product
         return y
 
@@ -176,10 +183,10 @@ class Conv1d(nn.Cell):
         products = products.reshape(self.kernel_size, self.out_channels, rows, length)
         y = self.conv.bias.reshape(-1, 1, 1)
         for tap in range(self.kernel_size):
-            product = products[tap]
-            if self.kernel_size > 1:
-                product = product[:, :, tap * self.dilation : tap * self.dilation + frames]
-            y = y + product
+            start = tap * self.dilation
+            end = (tap + 1, self.out_channels, rows, start + frames)
+            product = ops.strided_slice(products, (tap, 0, 0, start), end, (1, 1, 1, 1))
+            y = y + product.reshape(self.out_channels, rows, frames)
         return y.transpose(1, 2, 0)
 
 
@@ -220,13 +227,13 @@ class ConvTranspose1d(nn.Cell):
             frames = frames + reach
             taps = ()
             for i in range(self.blocks):
-                taps += (x[:, reach - i : reach - i + frames],)
+                taps += (time_slice(x, reach - i, frames),)
             x = ops.concat(taps, 2)
         y = self.conv(x.reshape(rows * frames, self.blocks * channels))
         y = self.conv.add_bias(y.reshape(rows * frames * self.stride, self.out_channels))
         y = y.reshape(rows, frames * self.stride, self.out_channels)
         y = y if self.norm is None else self.norm(y)
-        return y[:, self.trim_left : y.shape[1] - self.trim_right] if reach else y
+        return time_slice(y, self.trim_left, y.shape[1] - self.trim_left - self.trim_right) if reach else y
 
 
 class ELU(nn.Cell):
