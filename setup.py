@@ -42,6 +42,7 @@ setup(
         "soundfile>=0.12",
         "scipy>=1.11",
         "tqdm>=4.66",
+        "matplotlib>=3.7",
     ],
     extras_require={"test": TEST, "parity": TEST + ORACLE},
     entry_points={"console_scripts": ["mindmusicgen=mindmusicgen.cli:main"]},

@@ -1,12 +1,69 @@
 """Audio files, through soundfile."""
 
 import os
+from fractions import Fraction
 
 import numpy as np
 
 from .errors import InputError
 
+READABLE = (".wav", ".flac", ".ogg", ".mp3")
+RATES = (1_000, 1_000_000)  # samples per second; a header beyond them is damaged, and resampling would take hours
 FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
+
+
+class UnusableAudio(InputError):
+    """An audio file that cannot be used.
+
+    Args:
+        path (str): the file.
+        reason (str): what is wrong, a few words that follow its name.
+        wanted (str): what would be right.
+    """
+
+    def __init__(self, path, reason, wanted):
+        super().__init__(f"audio {path!r} {reason}; {wanted}")
+        self.reason = reason
+
+
+def read_audio(path, sampling_rate, channels):
+    """Read one clip, mixed to `channels` and resampled to `sampling_rate`.
+
+    A file with as many channels is taken as it is; any other is mixed to one, which is repeated.
+
+    Args:
+        path (str): a file that libsndfile reads, such as .wav, .flac, .ogg or .mp3.
+        sampling_rate (int): samples per second of the result.
+        channels (int): channels of the result.
+
+    Returns:
+        numpy.ndarray: float32, [channels, samples], in -1 to 1 unless the file goes beyond.
+
+    Raises:
+        UnusableAudio: if the file cannot be read, is empty, or holds samples that are not finite.
+    """
+    import soundfile
+    from scipy.signal import resample_poly
+
+    try:
+        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:  # libsndfile's are RuntimeErrors
+        raise UnusableAudio(path, "cannot be read", f"expected a whole {', '.join(READABLE)} file") from error
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UnusableAudio(
+            path, "has an impossible sampling rate", f"it says {rate}; expected {RATES[0]} to {RATES[1]}"
+        )
+    if not values.size:
+        raise UnusableAudio(path, "is empty", "expected at least one sample")
+    values = values.T  # [channels of the file, samples]
+    if len(values) != channels:
+        values = np.repeat(values.mean(axis=0, keepdims=True), channels, axis=0)
+    if not np.isfinite(values).all():
+        raise UnusableAudio(path, "holds samples that are not finite", "expected numbers in -1 to 1")
+    ratio = Fraction(sampling_rate, rate)
+    if ratio != 1:
+        values = resample_poly(values, ratio.numerator, ratio.denominator, axis=1)
+    return np.ascontiguousarray(values, np.float32)
 
 
 def check_output(path):

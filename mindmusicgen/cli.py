@@ -1,4 +1,4 @@
-"""The command line: `mindmusicgen generate | convert | info`.
+"""The command line: `mindmusicgen generate | convert | info | train`.
 
 Exit codes: 0 done, 2 bad input (one sentence on standard error), 130 interrupted.
 """
@@ -29,6 +29,7 @@ def build_parser():
     info.add_argument("--duration", type=float, default=10.0, help="seconds of music to plan for (10)")
     info.add_argument("--batch", type=int, default=1, help="prompts at a time to plan for (1)")
     info.set_defaults(run=run_info)
+    _add_train(commands.add_parser("train", help="fine-tune a checkpoint on a folder of audio and captions"))
     return parser
 
 
@@ -42,7 +43,7 @@ def _add_common(parser):
 def _add_generate(parser):
     _add_common(parser)
     parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what the music should be; several make a batch")
-    parser.add_argument("--model", required=True, help="folder or hub id, such as facebook/musicgen-small")
+    parser.add_argument("--model", default="demo", help="folder or hub id, such as facebook/musicgen-small (demo)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--duration", type=float, help="seconds of music (10)")
     length.add_argument("--max-new-tokens", type=int, help="columns of codes in place of a duration")
@@ -66,6 +67,26 @@ def _add_convert(parser):
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
     parser.set_defaults(run=run_convert)
+
+
+def _add_train(parser):
+    _add_common(parser)
+    parser.description = (
+        "Fine-tune the text encoder and the decoder on audio files, each with its caption in a .txt beside it or in "
+        "metadata.jsonl or metadata.csv (file_name, text). The same command goes on after an interruption."
+    )
+    parser.add_argument("--data", required=True, help="folder of .wav, .flac, .ogg or .mp3 files and captions")
+    parser.add_argument("--model", required=True, help="folder or hub id to start from")
+    parser.add_argument("--output", required=True, help="folder for checkpoints, curves and the trained model")
+    parser.add_argument("--steps", type=int, default=1000, help="length of the run (1000)")
+    parser.add_argument("--batch", type=int, default=4, help="clips in a step (4)")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="the highest rate of the schedule (1e-4)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="longer audio is cut into clips of this length (10)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the clips (0)")
+    parser.add_argument("--freeze-text", action="store_true", help="leave the text encoder as it is")
+    parser.set_defaults(run=run_train, interrupted="what was saved is kept, and the same command goes on")
 
 
 def _open(arguments, dtype):
@@ -183,6 +204,27 @@ def run_info(arguments, interrupts):
     print(describe(folder, arguments.duration, arguments.batch))
 
 
+def run_train(arguments, interrupts):
+    """`mindmusicgen train`"""
+    from .training.finetune import finetune
+
+    folder = finetune(
+        arguments.data,
+        arguments.model,
+        arguments.output,
+        steps=arguments.steps,
+        batch=arguments.batch,
+        learning_rate=arguments.learning_rate,
+        seconds=arguments.seconds,
+        seed=arguments.seed,
+        freeze_text=arguments.freeze_text,
+        revision=arguments.revision,
+        cache_dir=arguments.cache_dir,
+        local_files_only=arguments.local_files_only,
+    )
+    print(f"{folder}: ready for --model")
+
+
 @contextlib.contextmanager
 def quiet(verbose):
     """Keep MindSpore's messages, and the rank_0 folder it leaves behind when a compilation fails, from the user."""
@@ -217,7 +259,8 @@ def main(argv=None):
             raise
         print(f"mindmusicgen: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("mindmusicgen: interrupted, nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        kept = interrupt.args[0] if interrupt.args else getattr(arguments, "interrupted", "nothing was written")
+        print(f"mindmusicgen: interrupted, {kept}", file=sys.stderr)
         return 130
     return 0

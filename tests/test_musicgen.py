@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+from mindmusicgen import MusicgenForConditionalGeneration
 from mindmusicgen.generation.decode_loop import DecodeGraphs, DecodeState
 from mindmusicgen.generation.sampling import guide
 from mindmusicgen.models.musicgen import sinusoidal_positions
@@ -99,3 +100,12 @@ def test_positions(dim):
             assert abs(table[position, i] - np.cos(angle)) < 2e-5
             assert abs(table[position, half + i] - np.sin(angle)) < 2e-5
     assert table.shape == (70, dim) and (dim % 2 == 0 or not table[:, -1].any())
+
+
+def test_float16_is_close(quad, tmp_path):
+    """Half precision on the CPU, by weights and activations of float16: logits differ by rounding only."""
+    model = MusicgenForConditionalGeneration.from_pretrained(str(quad.write(tmp_path)), dtype="float16")
+    expected = quad["decoder.logits"]
+    found = model.construct(*inputs(quad))
+    assert found.dtype == ms.float32
+    assert np.abs(found.asnumpy() - expected).max() < 0.02 * np.abs(expected).max()

@@ -112,6 +112,7 @@ class Trainer:
         self.optimizer = nn.AdamWeightDecay(groups, schedule, beta1=betas[0], beta2=betas[1], eps=1e-8)
         self.compiled = TrainingStep(network, self.optimizer, largest_norm)
         self.step, self.history = 0, []
+        self.unfinished = []  # sums of the metrics since the last entry of the history, and how many steps they hold
         os.makedirs(folder, exist_ok=True)
 
     def state(self):
@@ -125,9 +126,11 @@ class Trainer:
             (name, tuple(p.shape), p.asnumpy().dtype, lambda p=p: p.asnumpy()) for name, p in self.state().items()
         ]
         path = os.path.join(self.folder, STATE)
+        facts = {"step": str(self.step), "steps": str(self.steps), "unfinished": json.dumps(self.unfinished)}
         try:
-            write_safetensors(path, entries, {"step": str(self.step), "steps": str(self.steps)})
+            # The history first: `resume` drops entries beyond the checkpoint's step, but could not make up lost ones.
             _write_whole(os.path.join(self.folder, HISTORY), "".join(json.dumps(r) + "\n" for r in self.history))
+            write_safetensors(path, entries, facts)
         except OSError as error:
             raise InputError(
                 f"the checkpoint {path} cannot be written ({error.strerror}); the one before is kept: make room and "
@@ -153,6 +156,7 @@ class Trainer:
         if int(facts["steps"]) != self.steps:
             raise InputError(f"{path} is of a run of {facts['steps']} steps; give the same number, or another output")
         self.step = int(facts["step"])
+        self.unfinished = json.loads(facts.get("unfinished", "[]"))
         with open(os.path.join(self.folder, HISTORY), encoding="utf-8") as file:
             self.history = [record for record in map(json.loads, file) if record["step"] <= self.step]
         return self.step
@@ -169,7 +173,7 @@ class Trainer:
             KeyboardInterrupt: after saving, if the user interrupts.
             InputError: if the loss stops being finite; the last checkpoint is kept.
         """
-        names, sums, counted, saved = self.network.metric_names, 0.0, 0, time.monotonic()
+        names, saved = self.network.metric_names, time.monotonic()
         watched = someone_watches() if show is None else show
         bar = tqdm(total=self.steps, initial=self.step, unit="step", disable=not watched)
         with interruptible() as interrupts, bar:
@@ -184,15 +188,13 @@ class Trainer:
                             f"command again, which goes on from the checkpoint in {self.folder}"
                         )
                     self.step += 1
-                    sums, counted = sums + values, counted + 1
+                    self._count(values)
                     bar.update()
                     if self.step % every == 0 or self.step == self.steps:
-                        record = dict(zip((*names, "gradient norm"), (sums / counted).tolist(), strict=True))
-                        self.history.append({"step": self.step, **record})
-                        bar.set_postfix({names[0]: f"{record[names[0]]:.3f}"})
+                        loss = self._record(names)[names[0]]
+                        bar.set_postfix({names[0]: f"{loss:.3f}"})
                         if not watched:
-                            print(f"step {self.step} of {self.steps}: {names[0]} {record[names[0]]:.4f}", flush=True)
-                        sums, counted = 0.0, 0
+                            print(f"step {self.step} of {self.steps}: {names[0]} {loss:.4f}", flush=True)
                     if time.monotonic() - saved > self.save_seconds:
                         self.save()
                         saved = time.monotonic()
@@ -202,6 +204,20 @@ class Trainer:
         self.save()
         self.network.set_train(False)
         plot_history(self.history, names, os.path.join(self.folder, CURVES))
+
+    def _count(self, values):
+        """Add a step's metrics to those that wait for the next entry of the history."""
+        sums, counted = self.unfinished or ([0.0] * len(values), 0)
+        self.unfinished = [(np.array(sums) + values).tolist(), counted + 1]
+
+    def _record(self, names):
+        """Add an entry to the history: the means since the last one."""
+        sums, counted = self.unfinished
+        means = (np.array(sums) / counted).tolist()
+        record = {"step": self.step, **dict(zip((*names, "gradient norm"), means, strict=True))}
+        self.history.append(record)
+        self.unfinished = []
+        return record
 
 
 def plot_history(history, names, path):

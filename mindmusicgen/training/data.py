@@ -1,0 +1,380 @@
+"""A user's folder of audio and captions as training data: find the pairs, code the audio once, tokenise the captions.
+
+The folder follows Hugging Face's audiofolder: the caption of an audio file is in `metadata.jsonl` or `metadata.csv`
+at the top, or in a .txt of the same stem beside it. What cannot be used is skipped and listed; it ends nothing.
+"""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import sys
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..audio import READABLE, UnusableAudio, read_audio
+from ..errors import InputError
+from ..generation.decode_loop import TEXT_BUCKETS, bucket
+from ..interrupt import interruptible
+from ..processing import MAX_TOKENS
+from ..progress import someone_watches
+from .language_model import CaptionedCodes
+
+TABLES = ("metadata.jsonl", "metadata.csv")
+CAPTION_COLUMNS = ("text", "caption", "description")
+CODES, SKIPPED = "codes.npz", "skipped.txt"
+SILENCE = 1e-4  # a peak below it: less than 16 bit audio can hold with a few steps
+SHORTEST = 1.0  # seconds
+SAVE_SECONDS = 60.0  # between two writes of the codes
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An audio file with its captions.
+
+    Attributes:
+        name (str): path below the data folder.
+        captions (tuple[str]): at least one.
+        stamp (tuple[int, int]): size in bytes and time of the last change in ns.
+    """
+
+    name: str
+    captions: tuple
+    stamp: tuple
+
+
+@dataclass
+class CodedAudio:
+    """What has been coded so far.
+
+    Attributes:
+        codes (list[numpy.ndarray]): [K, frames] int32 of each window.
+        sources (list[int]): for each window the number of its pair.
+        skipped (list[tuple[str, str]]): name and reason.
+        done (int): pairs that have been looked at.
+    """
+
+    codes: list = field(default_factory=list)
+    sources: list = field(default_factory=list)
+    skipped: list = field(default_factory=list)
+    done: int = 0
+
+
+def find_pairs(folder):
+    """The audio files of a folder that have captions.
+
+    Args:
+        folder (str): searched with the folders below it.
+
+    Returns:
+        list[Pair] in the order of their names, and the skipped as list[tuple[str, str]] of name and reason.
+
+    Raises:
+        InputError: if the folder or its metadata cannot be read.
+    """
+    if not os.path.isdir(folder):
+        raise InputError(f"data {folder!r} is not a folder; expected one with audio files and their captions")
+    listed, skipped = {}, []
+    for table in TABLES:
+        path = os.path.join(folder, table)
+        if os.path.isfile(path):
+            for place, name, caption in _read_table(path):
+                if not name:
+                    skipped.append((place, "names no file"))
+                elif not _stays_inside(name):
+                    skipped.append((name, "leads out of the data folder"))
+                else:
+                    listed.setdefault(os.path.normpath(name), []).append(caption)
+    pairs = []
+    for name in sorted(listed.keys() | set(_audio_files(folder))):
+        try:
+            pairs.append(_pair(folder, name, listed.get(name, ())))
+        except UnusableAudio as error:
+            skipped.append((name, error.reason))
+    return pairs, skipped
+
+
+def _audio_files(folder):
+    """Names of the audio files below a folder; hidden ones are other programs' notes."""
+    for where, _, files in os.walk(folder):
+        for name in files:
+            if name.lower().endswith(READABLE) and not name.startswith("."):
+                yield os.path.relpath(os.path.join(where, name), folder)
+
+
+def _stays_inside(name):
+    """Whether a name in metadata stays below the folder."""
+    # Only the name counts, not where links lead: in the hub's cache every file is a link out of its folder.
+    first = os.path.normpath(name).split(os.sep)[0]
+    return "\0" not in name and not os.path.isabs(name) and first != os.pardir
+
+
+def _read_table(path):
+    """Place, file name and caption of each row of a metadata file; an unusable name is empty."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(_csv_rows(file) if path.endswith(".csv") else _json_rows(file), 1):
+                row = row if isinstance(row, dict) else {}
+                texts = (row.get(column) for column in CAPTION_COLUMNS)
+                caption = next((text for text in texts if isinstance(text, str) and text.strip()), "")
+                name = row.get("file_name")
+                yield f"{os.path.basename(path)} row {number}", name if isinstance(name, str) else "", caption
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); expected UTF-8 text") from error
+
+
+def _csv_rows(file):
+    rows = csv.DictReader(file)
+    columns = rows.fieldnames or ()
+    if "file_name" not in columns or not set(columns) & set(CAPTION_COLUMNS):
+        raise InputError(f"{file.name} has the columns {', '.join(columns) or 'none'}; expected file_name and text")
+    yield from rows
+
+
+def _json_rows(file):
+    for line in file:
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError):
+                yield None
+
+
+def _pair(folder, name, captions):
+    """The pair of an audio file; UnusableAudio says why there is none."""
+    path = os.path.join(folder, name)
+    if not name.lower().endswith(READABLE):
+        raise UnusableAudio(path, "is no audio file", f"expected {', '.join(READABLE)}")
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise UnusableAudio(path, "is not there", "the metadata names it, or it is a link to nothing") from error
+    beside = os.path.splitext(path)[0] + ".txt"
+    if not any(captions) and os.path.isfile(beside):
+        try:
+            with open(beside, encoding="utf-8-sig") as file:
+                captions = [file.read(100_000)]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnusableAudio(path, "has a caption that cannot be read", "expected UTF-8 text") from error
+    words = tuple(dict.fromkeys(" ".join(caption.split()) for caption in captions if caption.strip()))
+    if not words:
+        reason = "has an empty caption" if captions else "has no caption"
+        raise UnusableAudio(path, reason, f"write one into {beside}")
+    return Pair(name, words, (facts.st_size, facts.st_mtime_ns))
+
+
+def window_frames(model_config, seconds):
+    """Frames of codes in a clip of some seconds."""
+    return max(1, round(seconds * model_config.audio_encoder.frame_rate))
+
+
+def fingerprint(model, pairs, frames):
+    """A text that changes with the files, their captions, the window or the codec."""
+    codec = model.config.audio_encoder.to_dict()
+    codec.pop("transformers_version", None)
+    weights = 0
+    for _, parameter in model.audio_encoder.parameters_and_names():
+        weights = zlib.crc32(np.ascontiguousarray(parameter.asnumpy()), weights)
+    files = [(pair.name, pair.captions, pair.stamp) for pair in pairs]
+    facts = json.dumps([files, frames, codec, weights], sort_keys=True, default=str)
+    return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def code_audio(model, folder, pairs, frames, path):
+    """Codes of all windows of all pairs; kept in a file, from which an interrupted or repeated call goes on.
+
+    Args:
+        model (MusicgenForConditionalGeneration): its codec is used.
+        folder (str): what the pairs' names are below.
+        pairs (Sequence[Pair]): from `find_pairs`.
+        frames (int): of a window. All are coded at this length, so that one graph serves them.
+        path (str): the .npz file.
+
+    Returns:
+        CodedAudio
+
+    Raises:
+        InputError: if the file cannot be written.
+        KeyboardInterrupt: after saving, if the user interrupts.
+    """
+    mark = fingerprint(model, pairs, frames)
+    coded, saved = _load_codes(path, mark), time.monotonic()
+    if coded.done == len(pairs):
+        return coded
+    watched = someone_watches()
+    if not watched:
+        print(f"coding {len(pairs) - coded.done} audio files", flush=True)
+    bar = tqdm(total=len(pairs), initial=coded.done, unit="file", desc="coding", disable=not watched)
+    with interruptible() as interrupts, bar:
+        try:
+            while coded.done < len(pairs):
+                name = pairs[coded.done].name
+                try:
+                    windows = _code_file(model, os.path.join(folder, name), frames, interrupts)
+                except UnusableAudio as error:
+                    coded.skipped.append((name, error.reason))
+                else:
+                    coded.codes += windows
+                    coded.sources += [coded.done] * len(windows)
+                coded.done += 1
+                bar.update()
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    _save_codes(path, mark, coded, model)
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            _save_codes(path, mark, coded, model)
+            raise
+    _save_codes(path, mark, coded, model)
+    return coded
+
+
+def _code_file(model, path, frames, interrupts):
+    """Codes [K, frames or fewer] of each window of a file."""
+    interrupts.check()
+    rate, channels = model.sampling_rate, model.config.decoder.audio_channels
+    hop = model.config.audio_encoder.hop_length
+    audio = read_audio(path, rate, channels)
+    if audio.shape[1] < SHORTEST * rate:
+        raise UnusableAudio(path, "is shorter than a second", "expected more")
+    if np.abs(audio).max() < SILENCE:
+        raise UnusableAudio(path, "is silent", f"expected a peak above {SILENCE}")
+    made = []
+    for start in range(0, audio.shape[1], frames * hop):
+        piece = audio[:, start : start + frames * hop]
+        if piece.shape[1] < SHORTEST * rate:
+            break
+        window = np.zeros((1, channels, frames * hop), np.float32)
+        window[0, :, : piece.shape[1]] = piece
+        made.append(model.encode(window).asnumpy()[0, :, : -(-piece.shape[1] // hop)].astype(np.int32))
+        interrupts.check()
+    return made
+
+
+def _save_codes(path, mark, coded, model):
+    with whole_file(path) as file:
+        np.savez(
+            file,
+            fingerprint=mark,
+            done=coded.done,
+            codes=np.concatenate([np.zeros((model.config.decoder.num_codebooks, 0), np.int32), *coded.codes], axis=1),
+            frames=np.array([clip.shape[1] for clip in coded.codes], np.int64),
+            sources=np.array(coded.sources, np.int64),
+            skipped=json.dumps(coded.skipped),
+        )
+
+
+def _load_codes(path, mark):
+    """The codes in a file, or nothing if there is none, it is damaged, or it is of something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["fingerprint"]) != mark:
+                return CodedAudio()
+            ends = np.cumsum(file["frames"])
+            codes = file["codes"]
+            return CodedAudio(
+                [codes[:, end - length : end] for end, length in zip(ends, file["frames"], strict=True)],
+                file["sources"].tolist(),
+                [tuple(entry) for entry in json.loads(str(file["skipped"]))],
+                int(file["done"]),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return CodedAudio()
+
+
+def tokenise(processor, pairs, vocabulary):
+    """Captions of each pair as tokens, all padded to one length from TEXT_BUCKETS, at most MAX_TOKENS.
+
+    Args:
+        processor (MusicgenProcessor): of the model.
+        pairs (Sequence[Pair]): from `find_pairs`.
+        vocabulary (int): tokens that the text encoder knows.
+
+    Returns:
+        list[list[tuple]]: for each pair its captions as (input_ids, attention_mask), both [S] int32.
+
+    Raises:
+        InputError: if the tokenizer makes tokens that the text encoder does not know.
+    """
+    texts = [caption for pair in pairs for caption in pair.captions]
+    ids = processor.tokenizer(texts, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    if max(max(one) for one in ids) >= vocabulary:
+        raise InputError(f"the tokenizer makes tokens beyond {vocabulary - 1}; it is another model's")
+    length = bucket(max(len(one) for one in ids), TEXT_BUCKETS)
+    encoded = processor.tokenizer(texts, padding="max_length", truncation=True, max_length=length)
+    rows = iter(zip(np.int32(encoded["input_ids"]), np.int32(encoded["attention_mask"]), strict=True))
+    return [[next(rows) for _ in pair.captions] for pair in pairs]
+
+
+def captioned_codes(model, processor, folder, output, seconds, rows, seed):
+    """The training data of a folder; see `CaptionedCodes`.
+
+    Args:
+        model (MusicgenForConditionalGeneration): its codec codes the audio.
+        processor (MusicgenProcessor): tokenises the captions.
+        folder (str): audio and captions.
+        output (str): folder for the codes and the list of what was skipped.
+        seconds (float): longest clip.
+        rows (int): clips in a batch.
+        seed (int): of the order.
+
+    Raises:
+        InputError: if nothing in the folder can be used.
+    """
+    pairs, skipped = find_pairs(folder)
+    frames = window_frames(model.config, seconds)
+    coded = code_audio(model, folder, pairs, frames, os.path.join(output, CODES)) if pairs else CodedAudio()
+    skipped = skipped + coded.skipped
+    summary = report(skipped, len(set(coded.sources)), os.path.join(output, SKIPPED))
+    if not coded.codes:
+        raise InputError(
+            f"data {folder!r} holds nothing to train on{summary}; expected audio of a second or more, each with a "
+            "caption in a .txt beside it, in metadata.jsonl or in metadata.csv"
+        )
+    captions = tokenise(processor, pairs, model.config.text_encoder.vocab_size)
+    return CaptionedCodes(
+        coded.codes,
+        [captions[number] for number in coded.sources],
+        max(clip.shape[1] for clip in coded.codes),  # where all clips are shorter, padding would cost time
+        model.pad_code,
+        rows,
+        audio_channels=model.config.decoder.audio_channels,
+        seed=seed,
+    )
+
+
+def report(skipped, used, path):
+    """Write the list of what was skipped, and say in one line how much and why; returns the reasons as text."""
+    with whole_file(path) as file:
+        text = "".join(f"{name}: {reason}\n" for name, reason in skipped)
+        file.write(text.encode("utf-8", "surrogateescape"))
+    if not skipped:
+        return ""
+    reasons = [reason for _, reason in skipped]
+    counts = ", ".join(f"{reasons.count(reason)} x {reason}" for reason in sorted(set(reasons)))
+    print(f"mindmusicgen: skipped {len(skipped)}, used {used} ({counts}); the list is {path}", file=sys.stderr)
+    return f" ({counts})"
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """A binary file that appears at `path` when the block succeeds, whole or not at all.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    partial = f"{path}.partial"
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); make room or choose another output") from error
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)

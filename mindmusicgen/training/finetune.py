@@ -1,0 +1,164 @@
+"""Fine-tune a checkpoint on a folder of audio and captions: what `mindmusicgen train` does.
+
+Everything about a run lies in its output folder: the codes of the audio, the list of what was skipped, the settings,
+checkpoints, history and curves, and in the end the trained model as a Hugging Face folder.
+"""
+
+import glob
+import json
+import math
+import os
+import shutil
+
+from ..checkpoint.folder import COMPANIONS, load_config, whole_folder
+from ..checkpoint.source import read_json, resolve
+from ..composite import MusicgenForConditionalGeneration
+from ..errors import InputError
+from ..generation.delay_pattern import columns_for
+from ..generation.settings import TRAINED_SECONDS, max_columns
+from ..processing import MusicgenProcessor
+from .data import SHORTEST, captioned_codes, whole_file, window_frames
+from .language_model import LanguageModelLoss
+from .loop import CURVES, STATE, Trainer, plot_history
+
+SETTINGS, MODEL = "settings.json", "model"
+
+
+def finetune(
+    data,
+    model,
+    output,
+    *,
+    steps=1000,
+    batch=4,
+    learning_rate=1e-4,
+    seconds=10.0,
+    seed=0,
+    freeze_text=False,
+    revision=None,
+    cache_dir=None,
+    local_files_only=False,
+):
+    """Train text encoder and decoder in float32; what lies in `output` from the same call is gone on with.
+
+    Args:
+        data (str): folder of audio files with captions; see `training.data`.
+        model (str): folder or hub id to start from.
+        output (str): folder for everything the run writes.
+        steps (int): length of the run.
+        batch (int): clips in a step.
+        learning_rate (float): the peak of the schedule. It alone may differ from the run in `output`.
+        seconds (float): longest clip; longer audio is cut into several.
+        seed (int): of the order of the clips.
+        freeze_text (bool): leave the text encoder as it is.
+        revision, cache_dir, local_files_only: see `MusicgenForConditionalGeneration.from_pretrained`.
+
+    Returns:
+        str: the folder of the trained model, which `from_pretrained` opens.
+
+    Raises:
+        InputError: naming the argument, what is wrong and what would be right.
+        KeyboardInterrupt: after saving, if the user interrupts; its argument says what is kept.
+    """
+    settings = {"steps": steps, "batch": batch, "seconds": seconds, "seed": seed, "freeze_text": bool(freeze_text)}
+    _check_numbers(**settings, learning_rate=learning_rate)
+    if not os.path.isdir(data):
+        raise InputError(f"data {data!r} is not a folder; expected one with audio files and their captions")
+    source = resolve(model, revision, cache_dir, local_files_only)
+    _check_seconds(load_config(source), seconds)
+    settings |= {"data": os.path.realpath(data), "model": os.path.realpath(source), "learning_rate": learning_rate}
+    _claim(output, settings)
+    network = MusicgenForConditionalGeneration.from_pretrained(source, dtype="float32")
+    processor = MusicgenProcessor.from_pretrained(source)
+    clips = captioned_codes(network, processor, data, output, seconds, batch, seed)
+    trainer = Trainer(
+        LanguageModelLoss(network, train_text=not freeze_text),
+        output,
+        steps,
+        learning_rate,
+        warmup=min(100, steps // 10),
+    )
+    if trainer.resume():
+        print(f"going on from step {trainer.step} of {steps}", flush=True)
+    _fit(trainer, clips, max(1, min(20, steps // 10)))
+    target = os.path.join(output, MODEL)
+    _write_model(network, source, target)
+    return target
+
+
+def _fit(trainer, clips, every):
+    """Train to the end, or up to an interruption, of which the curves are drawn as well."""
+    try:
+        trainer.fit(clips.batch, every=every)
+    except KeyboardInterrupt as interrupt:
+        _draw(trainer)
+        raise KeyboardInterrupt(
+            f"step {trainer.step} of {trainer.steps} was saved in {trainer.folder}; the same command goes on from it"
+        ) from interrupt
+    except OSError as error:
+        raise InputError(
+            f"{trainer.folder} cannot be written ({error.strerror}); make room and start the same command again"
+        ) from error
+
+
+def _draw(trainer):
+    # Curves are worth less than the message that the run was saved.
+    try:
+        plot_history(trainer.history, trainer.network.metric_names, os.path.join(trainer.folder, CURVES))
+    except OSError:
+        return
+
+
+def _write_model(network, source, target):
+    """The trained weights as a Hugging Face folder, with the tokenizer of the model it started from."""
+    with whole_folder(target) as partial:
+        for pattern in COMPANIONS:
+            for path in glob.glob(os.path.join(glob.escape(source), pattern)):
+                shutil.copy(path, partial)
+    network.save_pretrained(target)
+
+
+def _check_numbers(steps, batch, seconds, seed, freeze_text, learning_rate):
+    for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    if not 0 < learning_rate < math.inf:
+        raise InputError(f"learning rate is {learning_rate!r}; expected a finite number above 0, such as 1e-4")
+    if not SHORTEST <= seconds < math.inf:
+        raise InputError(f"seconds is {seconds!r}; expected {SHORTEST:g} to {TRAINED_SECONDS}")
+
+
+def _check_seconds(config, seconds):
+    """Refuse clips that the decoder has no positions for."""
+    decoder, limit = config.decoder, max_columns(config)
+    extra = columns_for(0, decoder.num_codebooks, decoder.audio_channels)  # columns that the delays add
+    if window_frames(config, seconds) + extra > limit:
+        most = (limit - extra) / config.audio_encoder.frame_rate
+        raise InputError(f"seconds is {seconds:g}; this model takes clips of at most {most:g} s")
+
+
+def _claim(output, settings):
+    """Make the output folder, or refuse one that cannot be written or holds another run; note the settings there."""
+    source = settings["model"]
+    if os.path.realpath(output) == source or os.path.realpath(os.path.join(output, MODEL)) == source:
+        raise InputError(f"output {output!r} would overwrite the model it starts from; choose another folder")
+    path = os.path.join(output, SETTINGS)
+    if os.path.isfile(os.path.join(output, STATE)):
+        if not os.path.isfile(path):
+            raise InputError(f"output {output!r} holds a run of something else; choose another folder")
+        before = read_json(path)
+        changed = [name for name in settings if name != "learning_rate" and before.get(name) != settings[name]]
+        if changed:
+            name = changed[0]
+            raise InputError(
+                f"output {output!r} holds a run with {name} {before.get(name)!r}, not {settings[name]!r}; give the "
+                "same again to go on, or choose another folder"
+            )
+    try:
+        os.makedirs(output, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"output {output!r} cannot be made ({error.strerror}); choose a folder you may write"
+        ) from error
+    with whole_file(path) as file:
+        file.write(json.dumps(settings, indent=2).encode())
