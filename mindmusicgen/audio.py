@@ -43,7 +43,6 @@ def read_audio(path, sampling_rate, channels):
         UnusableAudio: if the file cannot be read, is empty, or holds samples that are not finite.
     """
     import soundfile
-    from scipy.signal import resample_poly
 
     try:
         values, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -55,11 +54,31 @@ def read_audio(path, sampling_rate, channels):
         )
     if not values.size:
         raise UnusableAudio(path, "is empty", "expected at least one sample")
-    values = values.T  # [channels of the file, samples]
+    try:
+        return fit_audio(path, values.T, rate, sampling_rate, channels)
+    except InputError as error:
+        raise UnusableAudio(path, "holds samples that are not finite", "expected numbers in -1 to 1") from error
+
+
+def fit_audio(name, values, rate, sampling_rate, channels):
+    """Mix a clip to `channels` and resample it from `rate` to `sampling_rate`; see `read_audio`.
+
+    Args:
+        name (str): of the clip, for messages.
+        values (numpy.ndarray): [channels of the clip, samples].
+
+    Returns:
+        numpy.ndarray: float32, [channels, samples].
+
+    Raises:
+        InputError: if samples are not finite.
+    """
+    from scipy.signal import resample_poly
+
     if len(values) != channels:
         values = np.repeat(values.mean(axis=0, keepdims=True), channels, axis=0)
     if not np.isfinite(values).all():
-        raise UnusableAudio(path, "holds samples that are not finite", "expected numbers in -1 to 1")
+        raise InputError(f"{name} holds samples that are not finite; expected numbers in -1 to 1")
     ratio = Fraction(sampling_rate, rate)
     if ratio != 1:
         values = resample_poly(values, ratio.numerator, ratio.denominator, axis=1)

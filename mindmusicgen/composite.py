@@ -6,6 +6,7 @@ The composite holds the three networks and the checkpoint's configs; the loop it
 
 import contextlib
 import ctypes
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -15,8 +16,10 @@ from mindspore import Tensor, nn
 
 from .checkpoint import folder as checkpoint_folder
 from .errors import InputError
-from .generation import decode_loop, delay_pattern, settings
-from .generation.sampling import draw_uniforms
+from .generation import decode_loop, delay_pattern, inputs, settings
+from .generation.incremental_decoder import IncrementalDecoder
+from .generation.sampling import Uniforms, Zeros
+from .generation.windows import generate_frames
 from .interrupt import interruptible
 from .models.encodec import Encodec
 from .models.layers import additive_mask, initialise
@@ -24,6 +27,8 @@ from .models.musicgen import MusicgenDecoder
 from .models.t5 import T5Encoder
 from .progress import Progress
 
+PIECE_SECONDS = 5.0  # of more than 30 s that are decoded at a time
+SHORTEST_CHUNK = 0.2  # seconds
 KEPT_BYTES = 1 << 30  # graphs of older shapes are dropped when their buffers exceed this together
 
 
@@ -78,7 +83,11 @@ class MusicgenForConditionalGeneration(nn.Cell):
         self.encode_text = ms.jit(self.text_encoder.construct, fullgraph=True)
         self.encode_audio = ms.jit(self.audio_encoder.encode, fullgraph=True)
         self.decode_audio = ms.jit(self.audio_encoder.decode, fullgraph=True)
-        self._graphs, self._places = OrderedDict(), None
+        self._decode_parts = (
+            ms.jit(self.audio_encoder.decode_recurrent, fullgraph=True),
+            ms.jit(self.audio_encoder.decode_convolutions, fullgraph=True),
+        )
+        self._graphs, self._places, self._stopped = OrderedDict(), None, threading.Event()
 
     @classmethod
     def from_pretrained(
@@ -158,63 +167,98 @@ class MusicgenForConditionalGeneration(nn.Cell):
         x, _ = self.decoder(ids, self.decoder.cross_keys_values(states), mask)
         return self.decoder.logits(x).reshape(-1, columns, self.config.decoder.vocab_size)
 
-    def generate(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        *,
-        encoder_outputs=None,
-        decoder_input_ids=None,
-        generation_config=None,
-        seed=None,
-        return_dict_in_generate=False,
-        progress=None,
-        **arguments,
-    ):
+    def get_unconditional_inputs(self, num_samples=1):
+        """Arguments of `generate` for music without a prompt, to be passed with `**`.
+
+        Args:
+            num_samples (int): pieces to make.
+
+        Returns:
+            dict: encoder_outputs, attention_mask and guidance_scale; also readable as attributes.
+        """
+        return inputs.unconditional_inputs(self.config.text_encoder.hidden_size, num_samples)
+
+    def generate(self, input_ids=None, attention_mask=None, *, return_dict_in_generate=False, **arguments):
         """Generate music for prompts.
 
         Args:
             input_ids (Tensor): prompt tokens from the processor, [B, S].
             attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
+            return_dict_in_generate (bool): return a `MusicgenOutput` in place of the audio alone.
             encoder_outputs (tuple[Tensor]): text states [B, S, text dim] in place of input_ids; with guidance the
                 null rows must already be appended, as in transformers.
-            decoder_input_ids (Tensor): codes to continue, [B * K, frames], without the start code.
+            negative_input_ids, negative_attention_mask (Tensor): tokens of what the music should not be, for all
+                prompts or one each; guidance then leads away from it.
+            input_values (Tensor): audio to continue, [B, channels, samples] at `sampling_rate`; the result begins
+                with it. Without a text it is continued freely.
+            padding_mask (Tensor): [B, samples], 0 where input_values are padding.
+            audio_codes (Tensor): codes to continue in place of audio, [B, K, frames].
+            decoder_input_ids (Tensor): the same as [B * K, frames], with or without the start code.
             generation_config (transformers.GenerationConfig): in place of the model's own.
-            seed (int | Sequence[int]): prompt i uses seed + i, or its own of a list; None draws a fresh one.
-            return_dict_in_generate (bool): return a `MusicgenOutput` in place of the audio alone.
+            do_sample, guidance_scale, max_new_tokens, max_length, temperature, top_k, top_p: with transformers'
+                meanings; what is not given comes from the generation config. guidance_scale may be a pair, from
+                the start to the end of the piece.
+            num_return_sequences (int): pieces for each prompt, which follow each other in the result.
+            duration (float): seconds of new music in place of max_new_tokens. Beyond 30 s the model's window slides.
+            extend_stride (float): seconds of new music in each further window, 18.
+            seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
+            callback (callable): called with the frames that are done and all frames; returning False stops.
             progress (bool): show a progress bar; None shows it in a terminal or notebook.
-            **arguments: do_sample, guidance_scale, max_new_tokens or max_length, temperature, top_k, top_p, with
-                transformers' meanings; what is not given comes from the generation config.
 
         Returns:
             Tensor of float32 audio, [B, channels, samples]; or a `MusicgenOutput`.
 
         Raises:
             InputError: naming the argument, what is wrong and what would be right.
+            KeyboardInterrupt: if the user interrupts.
         """
-        states, mask = self._text_states(input_ids, attention_mask, encoder_outputs)
-        prompt_codes = self._prompt_codes(decoder_input_ids)
-        frames = 0 if prompt_codes is None else prompt_codes.shape[2]
-        source = generation_config or self.generation_config
-        rows = states.shape[0]
-        chosen = settings.resolve(self.config, source, arguments, rows, frames, seed)
-        guided = chosen.guidance_scale > 1
-        if guided and encoder_outputs is not None:
-            if rows % 2:
-                raise InputError(
-                    f"encoder_outputs has {rows} rows; with guidance it needs as many null rows as prompts behind them"
-                )
-            rows //= 2
-            chosen = settings.resolve(self.config, source, arguments, rows, frames, seed)
-        if prompt_codes is None:
-            prompt_codes = np.zeros((rows, self.config.decoder.num_codebooks, 0), np.int32)
-        if prompt_codes.shape[0] != rows:
-            raise InputError(f"decoder_input_ids holds {prompt_codes.shape[0]} prompts; the text holds {rows}")
-        codes = self._generate_codes(states, mask, prompt_codes, chosen, guided, progress)
-        audio = self.decode(codes)
+        request, callback, show = self._request(input_ids, attention_mask, arguments)
+        with interruptible() as interrupts:
+            codes = []
+            for fresh in self._generate_codes(request, callback, show):
+                interrupts.check()
+                codes.append(fresh)
+            codes = np.concatenate(codes, axis=2)
+            audio = self.decode(codes)
         if not return_dict_in_generate:
             return audio
-        return MusicgenOutput(audio, Tensor(codes), chosen.seeds)
+        return MusicgenOutput(audio, Tensor(codes), request.settings.seeds)
+
+    def stream(self, input_ids=None, attention_mask=None, *, chunk_seconds=1.0, **arguments):
+        """Generate music and hand out audio while the rest is still being made.
+
+        Args:
+            input_ids, attention_mask, arguments: as in `generate`. A prompt's audio comes out first.
+            chunk_seconds (float): length of each chunk, 0.2 to 30; the last may be shorter.
+
+        Yields:
+            Tensor: float32 audio, [B, channels, samples]. The chunks joined are what `generate` returns, up to
+            rounding.
+
+        Raises:
+            InputError: naming the argument, what is wrong and what would be right.
+            KeyboardInterrupt: if the user interrupts.
+        """
+        request, callback, show = self._request(input_ids, attention_mask, arguments)
+        decoder = self._incremental_decoder(chunk_seconds)
+
+        def produce():
+            for fresh in self._generate_codes(request, callback, show):
+                yield self._push(decoder, fresh)
+            yield self._push(decoder, request.prompt[:, :, :0], last=True)
+
+        produced = produce()
+        while True:
+            with interruptible() as interrupts:  # only while we work: what the caller does with a chunk is theirs
+                chunks = next(produced, None)
+                interrupts.check()
+            if chunks is None:
+                return
+            yield from chunks
+
+    def stop(self):
+        """End the running `generate` or `stream` with what is done so far; for a second thread."""
+        self._stopped.set()
 
     def encode(self, audio):
         """Audio to codes; each length compiles a graph of its own.
@@ -228,7 +272,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         Raises:
             InputError: for another number of channels, or samples that are not finite.
         """
-        values = _array("audio", audio, 3).astype(np.float32)
+        values = inputs.as_array("audio", audio, 3).astype(np.float32)
         channels = self.config.decoder.audio_channels
         if values.shape[1] != channels:
             raise InputError(f"audio has {values.shape[1]} channels; this model has {channels}")
@@ -241,99 +285,124 @@ class MusicgenForConditionalGeneration(nn.Cell):
         return Tensor(np.stack(sides, axis=2).reshape(values.shape[0], quantizers * channels, -1))
 
     def decode(self, codes):
-        """Codes to audio.
+        """Codes to audio. More than 30 s are decoded in pieces that join exactly.
 
         Args:
             codes (numpy.ndarray | Tensor): [B, K, frames]; stereo models interleave left and right codebooks.
 
         Returns:
             Tensor: [B, channels, frames * hop length] float32.
+
+        Raises:
+            InputError: for another number of codebooks, or numbers that are no codes.
         """
-        codes = np.asarray(codes.asnumpy() if isinstance(codes, Tensor) else codes, np.int32)
-        rows, channels = codes.shape[0], self.config.decoder.audio_channels
-        sides = [codes[:, side::channels] for side in range(channels)]
+        codes = inputs.as_array("codes", codes, 3)
+        size, books = self.config.decoder.vocab_size, self.config.decoder.num_codebooks
+        if codes.shape[1] != books or not codes.size or codes.min() < 0 or codes.max() >= size:
+            raise InputError(f"codes has shape {codes.shape}; expected (batch, {books}, frames), each 0 to {size - 1}")
         _release_free_memory()
-        audio = self.decode_audio(Tensor(np.concatenate(sides, axis=0)))
-        if channels == 1:
-            return audio
-        values = audio.asnumpy()
-        return Tensor(np.concatenate([values[side * rows : (side + 1) * rows] for side in range(channels)], axis=1))
+        if codes.shape[2] <= settings.TRAINED_SECONDS * self.frame_rate:
+            return Tensor(self._joined(self.decode_audio(Tensor(self._sides(codes))).asnumpy()))
+        decoder, length = self._incremental_decoder(PIECE_SECONDS), codes.shape[2]
+        channels, hop = self.config.decoder.audio_channels, self.config.audio_encoder.hop_length
+        audio, done = np.empty((len(codes), channels, length * hop), np.float32), 0
+        for start in range(0, length, decoder.piece):
+            end = start + decoder.piece
+            for piece in self._push(decoder, codes[:, :, start:end], last=end >= length):
+                audio[:, :, done : done + piece.shape[2]] = piece.asnumpy()
+                done += piece.shape[2]
+        return Tensor.from_numpy(audio)
 
-    def _text_states(self, input_ids, attention_mask, encoder_outputs):
-        """Text states [B, S, text dim] and mask [B, S], S padded to a bucket."""
-        if (input_ids is None) == (encoder_outputs is None):
-            raise InputError("generate needs either input_ids from the processor or encoder_outputs")
-        if encoder_outputs is not None:
-            states = _array("encoder_outputs", encoder_outputs[0], 3).astype(np.float32)
-            if states.shape[2] != self.config.text_encoder.hidden_size:
-                raise InputError(
-                    f"encoder_outputs has width {states.shape[2]}; expected {self.config.text_encoder.hidden_size}"
-                )
-            mask = np.ones(states.shape[:2]) if attention_mask is None else _array("attention_mask", attention_mask, 2)
-            _same_shape("attention_mask", mask.shape, states.shape[:2])
-            padding = decode_loop.bucket(states.shape[1], decode_loop.TEXT_BUCKETS) - states.shape[1]
-            states = np.pad(states, ((0, 0), (0, padding), (0, 0)))
-            return Tensor(states), Tensor(np.pad(mask, ((0, 0), (0, padding))).astype(np.int32))
-        ids = _array("input_ids", input_ids, 2)
-        # An absent mask must not be inferred from the codes' padding, as transformers does: all tokens are real.
-        mask = np.ones(ids.shape) if attention_mask is None else _array("attention_mask", attention_mask, 2)
-        _same_shape("attention_mask", mask.shape, ids.shape)
-        if ids.size == 0:
-            raise InputError("input_ids is empty; give a prompt of at least one token")
-        if ids.min() < 0 or ids.max() >= self.config.text_encoder.vocab_size:
+    def _sides(self, codes):
+        """[B, K, T] -> [channels * B, K / channels, T]: the codec is mono."""
+        channels = self.config.decoder.audio_channels
+        return np.concatenate([codes[:, side::channels] for side in range(channels)], axis=0).astype(np.int32)
+
+    def _joined(self, audio):
+        """The inverse for audio: [channels * B, 1, N] -> [B, channels, N]."""
+        return np.concatenate(np.split(audio, self.config.decoder.audio_channels, axis=0), axis=1)
+
+    def _incremental_decoder(self, seconds):
+        """A decoder that hands out pieces of some seconds."""
+        codec = self.audio_encoder
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not number or not SHORTEST_CHUNK <= seconds <= settings.TRAINED_SECONDS:
             raise InputError(
-                f"input_ids must be 0 to {self.config.text_encoder.vocab_size - 1}; the tokenizer is another model's"
+                f"chunk_seconds is {seconds!r}; expected {SHORTEST_CHUNK} to {settings.TRAINED_SECONDS} seconds"
             )
-        padding = decode_loop.bucket(ids.shape[1], decode_loop.TEXT_BUCKETS) - ids.shape[1]
-        ids = Tensor(np.pad(ids, ((0, 0), (0, padding))).astype(np.int32))
-        mask = Tensor(np.pad(mask, ((0, 0), (0, padding))).astype(np.int32))
-        return self.encode_text(ids, mask), mask
+        if not IncrementalDecoder.supports(codec.config):
+            raise InputError("this model's codec cannot decode in pieces; use generate, for at most 30 s")
+        piece = max(round(seconds * self.frame_rate), codec.reach)
+        return IncrementalDecoder(codec, self.decode_audio, *self._decode_parts, piece)
 
-    def _prompt_codes(self, decoder_input_ids):
-        """[B * K, frames] -> [B, K, frames], checked; None for none."""
-        if decoder_input_ids is None:
-            return None
-        codes = _array("decoder_input_ids", decoder_input_ids, 2)
-        decoder = self.config.decoder
-        if codes.shape[0] % decoder.num_codebooks:
-            raise InputError(
-                f"decoder_input_ids has {codes.shape[0]} rows; expected a multiple of {decoder.num_codebooks}"
-            )
-        if codes.size and (codes.min() < 0 or codes.max() >= decoder.vocab_size):
-            raise InputError(f"decoder_input_ids must be codes 0 to {decoder.vocab_size - 1}")
-        return codes.reshape(-1, decoder.num_codebooks, codes.shape[1]).astype(np.int32)
+    def _push(self, decoder, codes, last=False):
+        """Audio that codes [B, K, n] make ready, as tensors [B, channels, samples]."""
+        return (Tensor(self._joined(audio)) for audio in decoder.push(self._sides(codes), last))
 
-    def _generate_codes(self, states, mask, prompt_codes, chosen, guided, progress):
-        """The decode loop: -> codes [B, K, frames] int32."""
-        decoder = self.config.decoder
-        pattern, start = delay_pattern.build_pattern(prompt_codes, chosen.length, self.pad_code, decoder.audio_channels)
-        rows, columns = pattern.shape[0], chosen.length - start
-        graphs, key = self._graphs_for(rows * (2 if guided else 1), states.shape[1], chosen.length, guided)
-        graphs.condition(states, mask)
+    def _request(self, input_ids, attention_mask, arguments):
+        """Take a call's arguments apart and check them: the request, the callback, whether to show progress."""
+        arguments = dict(arguments)
+
+        def take(*names):
+            return {name: arguments.pop(name, None) for name in names}
+
+        text = {"input_ids": input_ids, "attention_mask": attention_mask}
+        text |= take("encoder_outputs", "negative_input_ids", "negative_attention_mask")
+        audio = take("input_values", "padding_mask", "audio_codes", "decoder_input_ids")
+        seed, callback, show, config = take("seed", "callback", "progress", "generation_config").values()
+        self._stopped.clear()
+        return inputs.prepare(self, text, audio, config or self.generation_config, arguments, seed), callback, show
+
+    def _generate_codes(self, request, callback, show):
+        """The decode loop over all windows; yields the next final codes, [B, K, n]."""
+        chosen, channels = request.settings, self.config.decoder.audio_channels
+        known, total = request.prompt.shape[2], chosen.plan.frames or self._frames_in(chosen.plan.first)
+        windows = generate_frames(self._window(request, total), request.prompt, chosen.plan, self.pad_code, channels)
+        done = 0
+        with Progress(total - known, self.frame_rate, show) as bar:
+            for codes in windows:
+                done += codes.shape[2]
+                bar.update(max(done - known, 0))
+                refused = callback is not None and done > known and callback(done, total) is False
+                yield codes
+                if refused or self._stopped.is_set():
+                    return
+
+    def _frames_in(self, columns):
+        """Frames that come out of so many columns."""
+        empty = np.zeros((1, self.config.decoder.num_codebooks, columns), np.int32)
+        return delay_pattern.undelay(empty, self.config.decoder.audio_channels).shape[2]
+
+    def _window(self, request, total):
+        """A function that runs one window: from its pattern and first free column to (columns, filled)."""
+        chosen, decoder = request.settings, self.config.decoder
         top_k = min(chosen.top_k or decoder.vocab_size, decoder.vocab_size)
-        knobs = (
-            Tensor(np.array([chosen.guidance_scale], np.float32)),
+        filters = (
             Tensor(np.array([chosen.temperature if chosen.do_sample else 1], np.float32)),
             Tensor(np.array([top_k if chosen.do_sample else 1], np.int32)),
             Tensor(np.array([chosen.top_p if chosen.do_sample and chosen.top_p < 1 else 2], np.float32)),
         )
-        if chosen.do_sample:
-            uniforms = draw_uniforms(chosen.seeds, columns, decoder.num_codebooks)
-        else:
-            uniforms = np.zeros((columns, rows, decoder.num_codebooks), np.float32)
-        try:
-            with interruptible() as interrupts, Progress(columns, self.frame_rate, progress) as bar:
+        numbers = (Uniforms if chosen.do_sample else Zeros)(chosen.seeds, decoder.num_codebooks)
+        made, prompted = 0, request.prompt.shape[2]
 
-                def on_progress(done):
-                    interrupts.check()
-                    bar.update(done)
+        def run(pattern, start):
+            nonlocal made
+            columns = pattern.shape[2] - start
+            rows = len(chosen.seeds) * (2 if chosen.guided else 1)
+            graphs, key = self._graphs_for(rows, request.states.shape[1], pattern.shape[2], chosen.guided)
+            graphs.condition(request.states, request.mask)
+            part = np.clip((made + np.arange(columns)) / max(total - prompted - 1, 1), 0, 1)
+            scales = (chosen.guidance[0] + (chosen.guidance[1] - chosen.guidance[0]) * part).astype(np.float32)
+            made += columns
+            try:
+                yield from decode_loop.decode(graphs, pattern, start, numbers.draw(columns), scales, filters)
+            except FloatingPointError as error:
+                del self._graphs[key]  # its buffers may hold NaN, which a mask does not stop
+                raise InputError(str(error)) from error
+            finally:
+                self._places = self._parameter_places()  # not before: 2.7 places parameters at the first run
 
-                made = decode_loop.decode(graphs, pattern, start, uniforms, knobs, on_progress)
-        except FloatingPointError as error:
-            del self._graphs[key]  # its buffers may hold NaN, which a mask does not stop
-            raise InputError(str(error)) from error
-        self._places = self._parameter_places()  # known only now: MindSpore 2.7 places parameters at the first run
-        return delay_pattern.undelay(made, decoder.audio_channels)
+        return run
 
     def _parameter_places(self):
         """Where the weights of the compiled loops lie; different after `set_data` or `load_param_into_net`."""
@@ -362,18 +431,3 @@ def _release_free_memory():
     """Give back what compiling the graphs freed: 0.2 GB of the peak for musicgen-small. glibc only."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _array(name, value, dimensions):
-    """A NumPy array of an argument that may be a Tensor, an array or nested lists."""
-    array = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
-    if array.ndim != dimensions or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise InputError(
-            f"{name} has shape {array.shape} and type {array.dtype}; expected {dimensions} axes of numbers"
-        )
-    return array
-
-
-def _same_shape(name, shape, expected):
-    if tuple(shape) != tuple(expected):
-        raise InputError(f"{name} has shape {tuple(shape)}; expected {tuple(expected)}")

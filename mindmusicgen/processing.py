@@ -1,25 +1,30 @@
-"""From a prompt to model inputs: the T5 tokenizer of the transformers library behind the processor's names."""
+"""From prompts, text and audio, to model inputs: the T5 tokenizer of the transformers library, resampling, padding."""
 
+import json
 import os
 import warnings
 
 import numpy as np
 
-from .checkpoint.source import resolve
+from .audio import fit_audio, read_audio
+from .checkpoint.source import read_json, resolve
 from .errors import InputError
 
 MAX_TOKENS = 512  # what T5 was trained on
+LAYOUT = "preprocessor_config.json"
 
 
 class MusicgenProcessor:
-    """Turns prompts into `input_ids` and `attention_mask`.
+    """Turns prompts into `input_ids` and `attention_mask`, and audio prompts into `input_values` and `padding_mask`.
 
     Args:
         tokenizer (transformers.PreTrainedTokenizerBase): a T5 tokenizer.
+        sampling_rate (int): samples per second of the model's audio.
+        channels (int): 1, or 2 for stereo models.
     """
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer, sampling_rate=32000, channels=1):
+        self.tokenizer, self.sampling_rate, self.channels = tokenizer, sampling_rate, channels
 
     @classmethod
     def from_pretrained(cls, model, revision=None, cache_dir=None, local_files_only=False):
@@ -36,34 +41,67 @@ class MusicgenProcessor:
         from transformers import AutoTokenizer
 
         try:
-            return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # each tokenizer library raises its own errors for damaged files
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InputError(f"the tokenizer in {folder} cannot be used ({reason}); download it again") from error
+        return cls(tokenizer, *_audio_layout(folder))
 
     def save_pretrained(self, folder):
-        """Write the tokenizer's files into a folder."""
+        """Write the tokenizer's files and the audio layout into a folder, as transformers' processor does."""
         self.tokenizer.save_pretrained(folder)
+        layout = {
+            "feature_extractor_type": "EncodecFeatureExtractor",
+            "feature_size": self.channels,
+            "padding_side": "left",
+            "padding_value": 0.0,
+            "processor_class": "MusicgenProcessor",
+            "return_attention_mask": True,
+            "sampling_rate": self.sampling_rate,
+        }
+        with open(os.path.join(folder, LAYOUT), "w", encoding="utf-8") as file:
+            json.dump(layout, file, indent=2)
 
-    def __call__(self, text=None, audio=None, padding=True, return_tensors="ms"):
-        """Tokenise prompts.
+    def __call__(
+        self, text=None, audio=None, sampling_rate=None, negative_text=None, padding=True, return_tensors="ms"
+    ):
+        """Model inputs for prompts: text, audio to continue, or both.
 
         Args:
             text (str | Sequence[str]): one prompt or several.
-            audio: audio prompts are not supported yet.
-            padding (bool): pad to the longest prompt, on the right.
+            audio (str | numpy.ndarray | Sequence): a file, or samples in -1 to 1, [N] or with the channels as the
+                shorter of two axes; or one of these for each prompt. Mixed to the model's channels and resampled.
+            sampling_rate (int): samples per second of arrays; files know their own.
+            negative_text (str | Sequence[str]): what the music should not be, for all prompts or one each.
+            padding (bool): pad to the longest prompt: text on the right, audio on the left.
             return_tensors (str): "ms" for mindspore.Tensor, "np" for NumPy arrays.
 
         Returns:
-            transformers.BatchEncoding with input_ids and attention_mask, both [B, S].
+            transformers.BatchEncoding with input_ids and attention_mask, both [B, S], of text; negative_input_ids and
+            negative_attention_mask of negative text; input_values [B, channels, N] and padding_mask [B, N] of audio.
 
         Raises:
-            InputError: for an empty prompt, or anything that is not text.
+            InputError: naming the prompt, what is wrong and what would be right.
         """
-        if audio is not None:
-            raise InputError("audio prompts are not supported in this version; give text")
         if return_tensors not in ("ms", "np"):
             raise InputError(f'return_tensors is {return_tensors!r}; expected "ms" or "np"')
+        if text is None and audio is None:
+            raise InputError("the processor needs text, audio or both; get_unconditional_inputs makes music of nothing")
+        if negative_text is not None and text is None:
+            raise InputError("a negative prompt needs a prompt beside it; give text")
+        from transformers import BatchEncoding
+
+        made = {}
+        if text is not None:
+            made |= self._tokens(text, padding)
+        if negative_text is not None:
+            made |= {f"negative_{name}": values for name, values in self._tokens(negative_text, padding).items()}
+        if audio is not None:
+            made |= self._audio(audio, sampling_rate, padding)
+        return BatchEncoding({name: _tensor(values, return_tensors) for name, values in made.items()})
+
+    def _tokens(self, text, padding):
+        """input_ids and attention_mask, [B, S] int32 each."""
         prompts = list(text) if isinstance(text, (list, tuple)) else [text]
         if not prompts:
             raise InputError("text is an empty list; give a prompt such as '80s pop track with bassy drums and synth'")
@@ -75,9 +113,42 @@ class MusicgenProcessor:
         lengths = {len(ids) for ids in encoded["input_ids"]}
         if len(lengths) > 1:
             raise InputError("the prompts differ in length; call the processor with padding=True")
-        for name in ("input_ids", "attention_mask"):
-            encoded[name] = _tensor(np.asarray(encoded[name], np.int32), return_tensors)
-        return encoded
+        return {name: np.asarray(encoded[name], np.int32) for name in ("input_ids", "attention_mask")}
+
+    def _audio(self, audio, sampling_rate, padding):
+        """input_values [B, channels, N] float32 and padding_mask [B, N] int32, padded on the left."""
+        several = isinstance(audio, (list, tuple)) and not (audio and np.isscalar(audio[0]) and not _is_path(audio[0]))
+        clips = [self._clip(one, sampling_rate) for one in (audio if several else [audio])]
+        if not clips:
+            raise InputError("audio is an empty list; give a file or samples for each prompt")
+        longest = max(clip.shape[1] for clip in clips)
+        if not padding and any(clip.shape[1] != longest for clip in clips):
+            raise InputError("the audio prompts differ in length; call the processor with padding=True")
+        values = np.zeros((len(clips), self.channels, longest), np.float32)
+        mask = np.zeros((len(clips), longest), np.int32)
+        for row, clip in enumerate(clips):
+            values[row, :, longest - clip.shape[1] :] = clip
+            mask[row, longest - clip.shape[1] :] = 1
+        return {"input_values": values, "padding_mask": mask}
+
+    def _clip(self, audio, sampling_rate):
+        """One audio prompt, [channels, N]."""
+        if _is_path(audio):
+            return read_audio(os.fspath(audio), self.sampling_rate, self.channels)
+        values = np.asarray(audio.asnumpy() if hasattr(audio, "asnumpy") else audio)
+        if values.ndim not in (1, 2) or not np.issubdtype(values.dtype, np.number) or not values.size:
+            raise InputError(
+                f"audio has shape {values.shape} and type {values.dtype}; expected samples, with or without channels"
+            )
+        if np.issubdtype(values.dtype, np.integer):
+            raise InputError(f"audio has type {values.dtype}; expected floats in -1 to 1: divide by the largest value")
+        if sampling_rate is None:
+            raise InputError("sampling_rate is not given; say how many samples per second the audio has, such as 44100")
+        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, (int, np.integer)) or sampling_rate < 1:
+            raise InputError(f"sampling_rate is {sampling_rate!r}; expected samples per second, such as 44100")
+        values = values[None] if values.ndim == 1 else values
+        values = values.T if values.shape[0] > values.shape[1] else values
+        return fit_audio("audio", values, int(sampling_rate), self.sampling_rate, self.channels)
 
     def _warn_if_long(self, prompt):
         """Say what is lost of a prompt that exceeds what T5 was trained on."""
@@ -90,13 +161,56 @@ class MusicgenProcessor:
                 stacklevel=3,
             )
 
-    def batch_decode(self, audio):
-        """Audio of `generate` as a list of NumPy arrays, one [channels, samples] per prompt."""
+    def batch_decode(self, audio, padding_mask=None):
+        """Audio of `generate` as a list, without the padding of audio prompts.
+
+        Args:
+            audio (Tensor): [B, channels, samples].
+            padding_mask (Tensor): as the processor returned it, [B, N]; None if nothing was padded.
+
+        Returns:
+            list[numpy.ndarray]: one [channels, samples] for each piece.
+
+        Raises:
+            InputError: if the mask does not fit the audio.
+        """
         values = audio.asnumpy() if hasattr(audio, "asnumpy") else np.asarray(audio)
-        return list(values)
+        if padding_mask is None:
+            return list(values)
+        mask = padding_mask.asnumpy() if hasattr(padding_mask, "asnumpy") else np.asarray(padding_mask)
+        if mask.ndim != 2 or len(values) % len(mask) or mask.shape[1] > values.shape[2]:
+            wanted = f"({len(values)}, at most {values.shape[2]})"
+            raise InputError(f"padding_mask has shape {mask.shape}; for this audio expected {wanted}")
+        mask = np.repeat(mask != 0, len(values) // len(mask), axis=0)
+        return [
+            np.concatenate([clip[:, : mask.shape[1]][:, row], clip[:, mask.shape[1] :]], axis=1)
+            for clip, row in zip(values, mask, strict=True)
+        ]
 
 
 AutoProcessor = MusicgenProcessor
+
+
+def _audio_layout(folder):
+    """Sampling rate and channels of the model in a folder."""
+    if os.path.isfile(os.path.join(folder, LAYOUT)):
+        found = read_json(os.path.join(folder, LAYOUT))
+        rate, channels = found.get("sampling_rate", 32000), found.get("feature_size", 1)
+    elif os.path.isfile(os.path.join(folder, "config.json")):
+        found = read_json(os.path.join(folder, "config.json"))
+        codec, decoder = ({} | (found.get(name) or {}) for name in ("audio_encoder", "decoder"))
+        rate, channels = codec.get("sampling_rate", 32000), decoder.get("audio_channels", 1)
+    else:
+        rate, channels = 32000, 1
+    if not isinstance(rate, int) or not 1000 <= rate <= 1_000_000 or channels not in (1, 2):
+        raise InputError(
+            f"{folder} asks for {channels!r} channels at {rate!r} Hz; expected 1 or 2, such as at 32000 Hz"
+        )
+    return rate, channels
+
+
+def _is_path(value):
+    return isinstance(value, (str, os.PathLike))
 
 
 def _tensor(array, kind):

@@ -63,8 +63,8 @@ def test_refuses_what_is_not_text(processor, text):
 
 
 def test_refuses_other_misuse(processor, tmp_path):
-    with pytest.raises(InputError, match="audio prompts"):
-        processor(text="a", audio=np.zeros(10))
+    with pytest.raises(InputError, match="give text"):
+        processor(negative_text="a", audio=np.zeros(10))
     with pytest.raises(InputError, match="return_tensors is 'pt'"):
         processor(text="a", return_tensors="pt")
     with pytest.raises(InputError, match="padding=True"):
@@ -80,3 +80,101 @@ def test_batch_decode_lists_the_clips(processor):
     audio = np.arange(12, dtype=np.float32).reshape(2, 1, 6)
     clips = processor.batch_decode(Tensor(audio))
     assert [clip.shape for clip in clips] == [(1, 6), (1, 6)] and (clips[1] == audio[1]).all()
+
+
+def sine(seconds, rate, hertz=100):
+    return np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate).astype(np.float32)
+
+
+def test_audio_is_padded_on_the_left(processor):
+    long, short = sine(0.5, 32000), sine(0.25, 32000)
+    inputs = processor(text=["a", "b"], audio=[long, short], sampling_rate=32000, return_tensors="np")
+    assert set(inputs) == {"input_ids", "attention_mask", "input_values", "padding_mask"}
+    assert inputs["input_values"].shape == (2, 1, 16000) and inputs["input_values"].dtype == np.float32
+    np.testing.assert_array_equal(inputs["input_values"][0, 0], long)
+    np.testing.assert_array_equal(inputs["input_values"][1, 0], np.append(np.zeros(8000), short))
+    np.testing.assert_array_equal(inputs["padding_mask"], np.arange(16000) >= [[0], [8000]])
+    padded = np.concatenate([inputs["input_values"], np.ones((2, 1, 40), np.float32)], axis=2)
+    clips = processor.batch_decode(Tensor(padded), padding_mask=inputs["padding_mask"])
+    assert [clip.shape for clip in clips] == [(1, 16040), (1, 8040)]
+    np.testing.assert_array_equal(clips[1][0], np.append(short, np.ones(40)))
+    several = processor.batch_decode(np.repeat(padded, 2, axis=0), inputs["padding_mask"])
+    assert [clip.shape[1] for clip in several] == [16040, 16040, 8040, 8040]
+
+
+def test_batch_decode_of_stereo(processor):
+    audio = np.arange(24, dtype=np.float32).reshape(2, 2, 6)
+    clips = processor.batch_decode(audio, padding_mask=[[1, 1, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(clips[0], audio[0])
+    np.testing.assert_array_equal(clips[1], audio[1, :, 2:])
+    with pytest.raises(InputError, match=r"padding_mask has shape \(2, 7\)"):
+        processor.batch_decode(audio, np.ones((2, 7)))
+    with pytest.raises(InputError, match="padding_mask"):
+        processor.batch_decode(audio, np.ones((3, 6)))
+
+
+def test_audio_comes_from_anywhere(processor, tmp_path):
+    import soundfile
+
+    from mindmusicgen.processing import MusicgenProcessor
+
+    stereo = np.stack([sine(0.5, 44100), 0 * sine(0.5, 44100)], axis=1)
+    path = tmp_path / "a.flac"
+    soundfile.write(path, stereo, 44100, subtype="PCM_24")
+    inner = slice(2000, 14000)  # resampling rings at the ends
+    for audio, rate in ((path, None), (str(path), None), ([path], None), (stereo, 44100), (stereo.T, 44100)):
+        values = processor(audio=audio, sampling_rate=rate, return_tensors="np")["input_values"]
+        assert values.shape == (1, 1, 16000)
+        np.testing.assert_allclose(values[0, 0, inner], sine(0.5, 32000)[inner] / 2, atol=2e-3)
+    listed = processor(audio=[0.0, 0.5, -0.5], sampling_rate=32000, return_tensors="np")
+    assert listed["input_values"].tolist() == [[[0.0, 0.5, -0.5]]]
+    two = MusicgenProcessor(processor.tokenizer, channels=2)
+    values = two(audio=[sine(0.1, 32000), stereo], sampling_rate=32000, return_tensors="np")["input_values"]
+    np.testing.assert_array_equal(values[0, 0], values[0, 1])
+    assert values[1, 0].any() and not values[1, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "words"),
+    [
+        (np.zeros(9), None, "sampling_rate is not given"),
+        (np.zeros(9), 0, "sampling_rate is 0"),
+        (np.zeros(9), 44100.5, "sampling_rate is 44100.5"),
+        (np.full(9, np.nan), 32000, "not finite"),
+        (np.zeros(9, np.int16), 32000, "divide by the largest value"),
+        (np.zeros((2, 2, 9)), 32000, "shape"),
+        (np.zeros(0), 32000, "shape"),
+        ([], 32000, "empty list"),
+        ("no/such.wav", None, "'no/such.wav' cannot be read"),
+        ([np.zeros(9), None], 32000, "type object"),
+    ],
+)
+def test_bad_audio_is_one_sentence(processor, audio, rate, words):
+    with pytest.raises(InputError, match=words) as caught:
+        processor(audio=audio, sampling_rate=rate)
+    assert "\n" not in str(caught.value)
+
+
+def test_negative_prompts_are_tokens_of_their_own(processor):
+    inputs = processor(text=["a", "b"], negative_text="noise and hiss", return_tensors="np")
+    np.testing.assert_array_equal(
+        inputs["negative_input_ids"], processor("noise and hiss", return_tensors="np").input_ids
+    )
+    assert inputs["negative_attention_mask"].all()
+
+
+def test_the_audio_layout_is_saved_and_found(processor, tmp_path):
+    from mindmusicgen.processing import MusicgenProcessor
+
+    MusicgenProcessor(processor.tokenizer, 24000, 2).save_pretrained(str(tmp_path))
+    again = AutoProcessor.from_pretrained(str(tmp_path))
+    assert (again.sampling_rate, again.channels) == (24000, 2)
+    (tmp_path / "preprocessor_config.json").unlink()
+    (tmp_path / "config.json").write_text(
+        '{"audio_encoder": {"sampling_rate": 16000}, "decoder": {"audio_channels": 2}}'
+    )
+    again = AutoProcessor.from_pretrained(str(tmp_path))
+    assert (again.sampling_rate, again.channels) == (16000, 2)
+    (tmp_path / "preprocessor_config.json").write_text('{"sampling_rate": "fast"}')
+    with pytest.raises(InputError, match="asks for 1 channels at 'fast' Hz"):
+        AutoProcessor.from_pretrained(str(tmp_path))

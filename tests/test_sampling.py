@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor
 
 from mindmusicgen.generation.delay_pattern import FREE, build_pattern, codebook_delays
-from mindmusicgen.generation.sampling import NEVER, choose, draw_uniforms, filter_logits, guide
+from mindmusicgen.generation.sampling import NEVER, Uniforms, choose, filter_logits, guide
 
 V = 40
 ROWS = 512
@@ -175,7 +175,7 @@ def test_frequencies(compiled_choose, compiled_filter):
     row = random_logits(9)[0]
     draws, batches = 512 * 40, 40
     kept = compiled_filter(Tensor(np.tile(row, (ROWS, 1))), *tensors(0.8, 12, 0.95))
-    uniforms = draw_uniforms([1], draws, 1).reshape(batches, ROWS)
+    uniforms = Uniforms([1], 1).draw(draws).reshape(batches, ROWS)
     codes = np.concatenate([compiled_choose(kept, Tensor(u)).asnumpy() for u in uniforms])
     keep, _ = allowed(row, 0.8, 12, 0.95)
     weights = np.where(keep, np.exp(row.astype(np.float64) / 0.8), 0)
@@ -196,11 +196,11 @@ def test_guidance():
 
 
 def test_uniforms():
-    many = draw_uniforms([7, 8], 100, 4)
+    many = Uniforms([7, 8], 4).draw(100)
     assert many.shape == (100, 2, 4) and many.dtype == np.float32
     assert many.min() >= 0 and many.max() < 1 and np.unique(many).size > 790
-    np.testing.assert_array_equal(many[:60], draw_uniforms([7, 8], 60, 4))
-    np.testing.assert_array_equal(many[:, 1:], draw_uniforms([8], 100, 4))
+    np.testing.assert_array_equal(many[:60], Uniforms([7, 8], 4).draw(60))
+    np.testing.assert_array_equal(many[:, 1:], Uniforms([8], 4).draw(100))
 
 
 COLUMNS = 30
@@ -233,7 +233,7 @@ def test_generate_makes_the_choices_of_numpy(quad, settings):
     if settings["guidance_scale"] > 1:
         null = full_logits(model, ids, np.zeros_like(mask), pattern[:, :, :-1])
         logits = null + (logits - null) * np.float32(settings["guidance_scale"])
-    uniforms = draw_uniforms([seed, seed + 1], COLUMNS, codebooks)
+    uniforms = Uniforms([seed, seed + 1], codebooks).draw(COLUMNS)
     near = checked = 0
     for column in range(1, COLUMNS + 1):
         for row, codebook in np.argwhere(free[:, :, column]):

@@ -99,7 +99,7 @@ class DecodeGraphs(nn.Cell):
         ops.assign(self.state.cross_mask, hidden.reshape(self.state.cross_mask.shape))
         return hidden
 
-    def _prefill(self, ids, length, forced, uniforms, settings):
+    def _prefill(self, ids, length, forced, uniforms, scales, filters):
         """Run `length` known columns and choose the next one.
 
         Args:
@@ -107,7 +107,8 @@ class DecodeGraphs(nn.Cell):
             length (Tensor): [1] int32, how many of the T columns are real.
             forced (Tensor): [B, K] int32, what the next column must hold, or FREE.
             uniforms (Tensor): [B, K] float32.
-            settings (tuple[Tensor]): guidance scale, temperature, top_k, top_p.
+            scales (Tensor): guidance scale, [1] float32.
+            filters (tuple[Tensor]): temperature, top_k, top_p.
 
         Returns:
             the next column [B, K] int32, and the sum of its logits (not finite if anything went wrong).
@@ -118,9 +119,9 @@ class DecodeGraphs(nn.Cell):
             buffer = self.state.cache[i]
             buffer[:, :, order] = pairs[i]
         logits = self.decoder.logits(self.gather(x, length - 1, 1)).squeeze(2)
-        return self.pick(logits, forced, uniforms, settings), logits.sum()
+        return self.pick(logits, forced, uniforms, scales, filters), logits.sum()
 
-    def _chunk(self, ids, position, steps, forced, uniforms, settings):
+    def _chunk(self, ids, position, steps, forced, uniforms, scales, filters):
         """Up to CHUNK decode steps.
 
         Args:
@@ -129,7 +130,8 @@ class DecodeGraphs(nn.Cell):
             steps (Tensor): number of steps, scalar int32, at most CHUNK.
             forced (Tensor): [CHUNK, B, K] int32, what each next column must hold, or FREE.
             uniforms (Tensor): [CHUNK, B, K] float32.
-            settings (tuple[Tensor]): guidance scale, temperature, top_k, top_p.
+            scales (Tensor): guidance scale of each step, [CHUNK] float32.
+            filters (tuple[Tensor]): temperature, top_k, top_p.
 
         Returns:
             columns [CHUNK, B, K] int32 of which the first `steps` are new, and the sum of the last logits.
@@ -140,7 +142,8 @@ class DecodeGraphs(nn.Cell):
             logits = self.decoder.step(
                 self.rows(ids), position, self.state.cache, self.state.cross, self.state.cross_mask
             )
-            ids = self.pick(logits, self.gather(forced, step, 0), self.gather(uniforms, step, 0), settings)
+            known, drawn = self.gather(forced, step, 0), self.gather(uniforms, step, 0)
+            ids = self.pick(logits, known, drawn, self.gather(scales, step, 0), filters)
             self.columns[step.reshape(1)] = ids.expand_dims(0)
             total = logits.sum()
             position = position + 1
@@ -151,15 +154,14 @@ class DecodeGraphs(nn.Cell):
         """[B, ...] -> [R, ...]: the null rows see the same codes."""
         return ops.concat((ids, ids), 0) if self.guided else ids
 
-    def pick(self, logits, forced, uniforms, settings):
+    def pick(self, logits, forced, uniforms, scale, filters):
         """Logits [R, K, V] to the next column [B, K]."""
-        scale, temperature, top_k, top_p = settings
         logits = guide(logits, scale) if self.guided else logits
-        sampled = choose(filter_logits(logits, temperature, top_k, top_p), uniforms)
+        sampled = choose(filter_logits(logits, *filters), uniforms)
         return ops.select(forced == FREE, sampled, forced)
 
 
-def decode(graphs, pattern, start, uniforms, settings, on_progress=None):
+def decode(graphs, pattern, start, uniforms, scales, filters):
     """Fill in a delay pattern column by column.
 
     Args:
@@ -167,19 +169,19 @@ def decode(graphs, pattern, start, uniforms, settings, on_progress=None):
         pattern (numpy.ndarray): [B, K, length] int32 from `build_pattern`.
         start (int): the first column to predict.
         uniforms (numpy.ndarray): [length - start, B, K] float32.
-        settings (tuple[Tensor]): guidance scale, temperature, top_k, top_p.
-        on_progress (callable): called with the number of columns made so far; may raise to stop.
+        scales (numpy.ndarray): guidance scale of each column, [length - start] float32.
+        filters (tuple[Tensor]): temperature, top_k, top_p.
 
-    Returns:
-        numpy.ndarray: the columns, [B, K, length] int32.
+    Yields:
+        the columns, [B, K, length] int32, and how many of them are filled: after the prefill and every chunk.
 
     Raises:
         FloatingPointError: if the logits stop being finite.
     """
-    settings = ms.mutable(settings)  # a plain tuple's tensors are constants of the graph: every call would compile
+    filters = ms.mutable(filters)  # a plain tuple's tensors are constants of the graph: every call would compile
     columns = pattern.copy()
     length = pattern.shape[2]
-    position = start - 1
+    position = start - 1  # the last column that is filled
     if start > 1:
         padded = np.zeros(pattern.shape[:2] + (bucket(start, (PROMPT_BUCKET,)),), np.int32)
         padded[:, :, :start] = np.maximum(pattern[:, :, :start], 0)
@@ -188,31 +190,36 @@ def decode(graphs, pattern, start, uniforms, settings, on_progress=None):
             Tensor(np.array([start], np.int32)),
             Tensor(pattern[:, :, start]),
             Tensor(uniforms[0]),
-            settings,
+            Tensor(scales[:1]),
+            filters,
         )
         columns[:, :, start] = column.asnumpy()
         _check_finite(total, start)
         position = start
+        yield columns, position + 1
     while position < length - 1:
         steps = min(CHUNK, length - 1 - position)
-        forced = np.zeros((CHUNK,) + pattern.shape[:2], np.int32)
-        forced[:steps] = pattern[:, :, position + 1 : position + 1 + steps].transpose(2, 0, 1)
-        numbers = np.zeros(forced.shape, np.float32)
-        numbers[:steps] = uniforms[position + 1 - start : position + 1 - start + steps]
+        first = position + 1 - start  # of these steps among all
         made, total = graphs.chunk(
             Tensor(columns[:, :, position]),
             Tensor(np.array([position], np.int32)),
             Tensor(steps, ms.int32),
-            Tensor(forced),
-            Tensor(numbers),
-            settings,
+            _chunk_of(pattern.transpose(2, 0, 1), position + 1, steps),
+            _chunk_of(uniforms, first, steps),
+            _chunk_of(scales, first, steps),
+            filters,
         )
         columns[:, :, position + 1 : position + 1 + steps] = made.asnumpy()[:steps].transpose(1, 2, 0)
         _check_finite(total, position + steps)
         position += steps
-        if on_progress is not None:
-            on_progress(position + 1 - start)
-    return columns
+        yield columns, position + 1
+
+
+def _chunk_of(values, first, steps):
+    """`steps` entries of an array from `first` on, filled up to CHUNK: a graph has fixed shapes."""
+    padded = np.zeros((CHUNK,) + values.shape[1:], values.dtype)
+    padded[:steps] = values[first : first + steps]
+    return Tensor(padded)
 
 
 def _check_finite(total, position):

@@ -53,12 +53,22 @@ def build_pattern(prompt, length, pad, audio_channels=1):
     return pattern, 1 + frames
 
 
-def undelay(columns, audio_channels=1):
-    """Codes without the pattern: [B, K, length] columns -> [B, K, frames]."""
+def undelay(columns, audio_channels=1, filled=None):
+    """Codes without the pattern, as far as they are complete.
+
+    Args:
+        columns (numpy.ndarray): [B, K, length]; the length decides whether there is a delay.
+        audio_channels (int): 1, or 2 for interleaved stereo.
+        filled (int): columns that hold something yet; None for all.
+
+    Returns:
+        numpy.ndarray: [B, K, frames].
+    """
     num_codebooks, length = columns.shape[1:]
+    filled = length if filled is None else filled
     if not is_delayed(length, num_codebooks, audio_channels):
-        return columns[:, :, 1:]
-    frames = length - num_codebooks // audio_channels
+        return columns[:, :, 1:filled]
+    frames = max(filled - num_codebooks // audio_channels, 0)
     delays = codebook_delays(num_codebooks, audio_channels)
     return np.stack([columns[:, k, 1 + d : 1 + d + frames] for k, d in enumerate(delays)], axis=1)
 

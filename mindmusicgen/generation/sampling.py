@@ -16,7 +16,7 @@ def guide(logits, scale):
 
     Args:
         logits (Tensor): [2B, K, V], the conditional rows first, then the null rows.
-        scale (Tensor): [1], 1 keeps the conditional logits.
+        scale (Tensor): one number, 1 keeps the conditional logits.
 
     Returns:
         null + (conditional - null) * scale, [B, K, V].
@@ -74,16 +74,27 @@ def choose(logits, uniforms):
     return ops.minimum(codes, logits.shape[-1] - 1)
 
 
-def draw_uniforms(seeds, columns, num_codebooks):
+class Uniforms:
     """Random numbers for a batch, drawn on the host so that every device and version makes the same choices.
 
     Args:
-        seeds (Sequence[int]): one seed per prompt.
-        columns (int): number of columns to predict; a longer run starts with the same numbers.
+        seeds (Sequence[int]): one seed per row; a row's numbers depend on nothing else.
         num_codebooks (int): K.
-
-    Returns:
-        numpy.ndarray of float32 in [0, 1), [columns, B, K].
     """
-    draws = [np.random.default_rng(seed).random((columns, num_codebooks), np.float32) for seed in seeds]
-    return np.stack(draws, axis=1)
+
+    def __init__(self, seeds, num_codebooks):
+        self.generators, self.num_codebooks = [np.random.default_rng(seed) for seed in seeds], num_codebooks
+
+    def draw(self, columns):
+        """The next numbers, float32 in [0, 1), [columns, B, K]; in several calls the same as in one."""
+        return np.stack([g.random((columns, self.num_codebooks), np.float32) for g in self.generators], axis=1)
+
+
+class Zeros:
+    """In place of `Uniforms` for greedy choice."""
+
+    def __init__(self, seeds, num_codebooks):
+        self.rows, self.num_codebooks = len(seeds), num_codebooks
+
+    def draw(self, columns):
+        return np.zeros((columns, self.rows, self.num_codebooks), np.float32)

@@ -7,12 +7,25 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from .delay_pattern import columns_for
+from .windows import Plan
 
 TRAINED_SECONDS = 30  # what MusicGen was trained on; nothing beyond it was ever heard in training
+STRIDE_SECONDS = 18.0  # audiocraft's default: beyond 30 s a window makes 18 s of music after 12 s that are known
 
 # transformers' GenerationConfig defaults; from version 5 on an unset value reads as None.
 DEFAULTS = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_length": 20}
-PASSED_ON = ("do_sample", "guidance_scale", "max_length", "max_new_tokens", "temperature", "top_k", "top_p")
+PASSED_ON = (
+    "do_sample",
+    "guidance_scale",
+    "max_length",
+    "max_new_tokens",
+    "duration",
+    "extend_stride",
+    "num_return_sequences",
+    "temperature",
+    "top_k",
+    "top_p",
+)
 
 
 @dataclass(frozen=True)
@@ -21,19 +34,24 @@ class Settings:
 
     Attributes:
         do_sample: sample, or take the most likely code.
-        guidance_scale: 1.0 for none.
-        length: columns in all, start column and prompt included.
+        guidance: (scale at the start, scale at the end); (1.0, 1.0) for none.
+        plan: how long the piece is, and in which windows it is made.
         temperature, top_k, top_p: as in transformers; top_k 0 and top_p 1 filter nothing.
-        seeds: one per prompt.
+        seeds: one per row.
     """
 
     do_sample: bool
-    guidance_scale: float
-    length: int
+    guidance: tuple
+    plan: Plan
     temperature: float
     top_k: int
     top_p: float
     seeds: tuple
+
+    @property
+    def guided(self):
+        """Whether null rows are needed."""
+        return max(self.guidance) > 1
 
 
 def _number(name, value, low, high=math.inf, above=False):
@@ -51,18 +69,16 @@ def _whole(name, value, low):
     return int(value)
 
 
-def resolve_seeds(seed, prompts):
-    """One seed per prompt: consecutive from `seed`, as given in a list, or fresh entropy for None."""
+def resolve_seeds(seed, rows):
+    """One seed per row: consecutive from `seed`, as given in a list, or fresh entropy for None."""
     if seed is None:
         seed = secrets.randbits(31)
     if isinstance(seed, (list, tuple)):
-        if len(seed) != prompts:
-            raise InputError(
-                f"seed has {len(seed)} entries for {prompts} prompts; give one number, or one for each prompt"
-            )
+        if len(seed) != rows:
+            raise InputError(f"seed has {len(seed)} entries for {rows} pieces; give one number, or one for each piece")
         return tuple(_whole("seed", value, 0) for value in seed)
     first = _whole("seed", seed, 0)
-    return tuple(first + i for i in range(prompts))
+    return tuple(first + i for i in range(rows))
 
 
 def max_columns(config):
@@ -76,14 +92,51 @@ def max_columns(config):
     return min(columns_for(frames, decoder.num_codebooks, decoder.audio_channels), decoder.max_position_embeddings)
 
 
-def resolve(config, generation_config, arguments, prompts, prompt_frames, seed):
+def window_frames(config):
+    """The most frames in a window of a model."""
+    return max_columns(config) - columns_for(0, config.decoder.num_codebooks, config.decoder.audio_channels)
+
+
+def check_prompt(config, frames):
+    """Refuse an audio prompt that leaves no room in a window.
+
+    Raises:
+        InputError: saying how long it may be.
+    """
+    most = window_frames(config) - 1
+    if frames > most:
+        rate = config.audio_encoder.frame_rate
+        raise InputError(
+            f"the audio prompt has {frames / rate:.2f} s and this model takes at most {most / rate:.2f} s; cut it"
+        )
+
+
+def sequences_per_prompt(arguments):
+    """num_return_sequences of a call."""
+    asked = arguments.get("num_return_sequences")
+    return 1 if asked is None else _whole("num_return_sequences", asked, 1)
+
+
+def guidance_of(generation_config, arguments):
+    """(scale at the start, scale at the end) of a call; 1.0 is no guidance."""
+    asked = arguments.get("guidance_scale")
+    asked = generation_config.guidance_scale if asked is None else asked
+    if asked is None:
+        return 1.0, 1.0
+    ends = tuple(asked) if isinstance(asked, (list, tuple)) else (asked, asked)
+    if len(ends) != 2:
+        raise InputError(f"guidance_scale has {len(ends)} entries; expected a number, or (at the start, at the end)")
+    return tuple(max(_number("guidance_scale", end, 0), 1.0) for end in ends)
+
+
+def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
     """Merge and check.
 
     Args:
         config (transformers.MusicgenConfig): config of the whole model.
         generation_config (transformers.GenerationConfig): its defaults.
         arguments (dict): what the call gave; None means not given.
-        prompts (int): number of prompts.
+        rows (int): number of pieces.
         prompt_frames (int): frames of audio prompt before the new ones.
         seed (int | Sequence[int] | None): see `resolve_seeds`.
 
@@ -94,29 +147,48 @@ def resolve(config, generation_config, arguments, prompts, prompt_frames, seed):
         InputError: naming the argument, what is wrong and what would be right.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    unknown = sorted(set(given) - set(PASSED_ON) - {"num_beams", "num_return_sequences", "use_cache"})
+    unknown = sorted(set(given) - set(PASSED_ON) - {"num_beams", "use_cache"})
     if unknown:
         raise InputError(f"generate does not take {unknown[0]!r}; it takes {', '.join(PASSED_ON)} and seed")
     if given.get("num_beams", 1) != 1 or (generation_config.num_beams or 1) != 1:
         raise InputError("num_beams must be 1: MusicGen is decoded greedily or by sampling, not by beam search")
-    if given.get("num_return_sequences", 1) != 1:
-        raise InputError("num_return_sequences must be 1; repeat the prompt to get several pieces")
 
     def value(name):
         stored = getattr(generation_config, name, None)
         return given.get(name, DEFAULTS.get(name) if stored is None else stored)
 
-    guidance = value("guidance_scale")
     top_k = value("top_k")
+    if "duration" in given:
+        plan = _plan_of_duration(config, given, prompt_frames)
+    else:
+        length = _length(config, given, generation_config, value("max_length"), prompt_frames)
+        plan = Plan(length, 0, 0, 0)  # one window, whatever frames it gives
     return Settings(
         do_sample=bool(value("do_sample")),
-        guidance_scale=1.0 if guidance is None else max(_number("guidance_scale", guidance, 0), 1.0),
-        length=_length(config, given, generation_config, value("max_length"), prompt_frames),
+        guidance=guidance_of(generation_config, given),
+        plan=plan,
         temperature=_number("temperature", value("temperature"), 0, above=True),
         top_k=0 if top_k is None else _whole("top_k", top_k, 0),
         top_p=_number("top_p", value("top_p"), 0, 1),
-        seeds=resolve_seeds(seed, prompts),
+        seeds=resolve_seeds(seed, rows),
     )
+
+
+def _plan_of_duration(config, given, prompt_frames):
+    """Windows for so many seconds of new music."""
+    both = next((name for name in ("max_new_tokens", "max_length") if name in given), None)
+    if both:
+        raise InputError(f"duration and {both} both say how long; give one of them")
+    rate, decoder = config.audio_encoder.frame_rate, config.decoder
+    frames = prompt_frames + max(1, round(_number("duration", given["duration"], 0, above=True) * rate))
+    window = window_frames(config)
+    stride = given.get("extend_stride")
+    if stride is None:
+        stride = STRIDE_SECONDS * window / (TRAINED_SECONDS * rate)  # the same part of a smaller model's window
+    most = (window - 1) / rate
+    step = round(_number("extend_stride", stride, 0, most, above=True) * rate)
+    first = columns_for(min(frames, window), decoder.num_codebooks, decoder.audio_channels)
+    return Plan(1 + first, frames, window, window - max(step, 1))
 
 
 def _length(config, given, generation_config, max_length, prompt_frames):
@@ -131,7 +203,7 @@ def _length(config, given, generation_config, max_length, prompt_frames):
     if length - 1 > limit:
         raise InputError(
             f"{name} asks for {length - 1} columns of codes; this model was trained for at most {limit} "
-            f"({limit / config.audio_encoder.frame_rate:.0f} s)"
+            f"({limit / config.audio_encoder.frame_rate:.0f} s); duration goes beyond, window by window"
         )
     if length <= known:
         raise InputError(f"{name} leaves nothing to generate after a prompt of {prompt_frames} frames; ask for more")

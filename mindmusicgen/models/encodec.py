@@ -124,17 +124,25 @@ class Conv1d(nn.Cell):
             return matrix.reshape(self.kernel_size, self.out_channels, self.in_channels).transpose(1, 2, 0)
         return matrix.reshape(self.out_channels, self.kernel_size, self.in_channels).transpose(0, 2, 1)
 
-    def pad(self, x):
-        length = x.shape[1]
+    @property
+    def padding(self):
+        """(left, right), before the right is extended."""
         total = (self.kernel_size - 1) * self.dilation + 1 - self.stride
-        extra = -length % self.stride
         right = 0 if self.causal else total // 2
-        if total + extra == 0:
+        return total - right, right
+
+    def pad(self, x):
+        left, right = self.padding
+        right = right + -x.shape[1] % self.stride
+        if left + right == 0:
             return x
-        return pad_time(x, total - right, right + extra, self.pad_mode)
+        return pad_time(x, left, right, self.pad_mode)
 
     def construct(self, x):
-        x = self.pad(x)
+        return self.convolve(self.pad(x))
+
+    def convolve(self, x):
+        """The convolution of what is padded already."""
         if not self.multiply_first:
             y = self.gather_then_multiply(x)
         elif self.out_channels < NARROW:
@@ -263,6 +271,11 @@ class ResidualLSTM(nn.Cell):
 
     def construct(self, x):
         return self.lstm(x)[0] + x
+
+    def piece(self, x, state):
+        """A piece of a longer sequence, [B, T, D], after the state (h, c), [layers, B, D] each; the new state too."""
+        y, state = self.lstm(x, state)
+        return y + x, state
 
 
 class ResidualBlock(nn.Cell):
@@ -416,3 +429,35 @@ class Encodec(nn.Cell):
         """Codes [B, K, T] (and the loudness [B, 1] from `encode`) to a waveform [B, C, T * hop]."""
         audio = self.decoder(self.quantizer.decode(codes)).swapaxes(1, 2)
         return audio if scale is None else audio * scale.reshape(-1, 1, 1)
+
+    def decode_recurrent(self, codes, h, c):
+        """First part of `decode` for a piece of a longer clip: the first convolution and the LSTM.
+
+        Args:
+            codes (Tensor): [B, K, left + F + right], what surrounds the piece included; (left, right) is the padding
+                of the first convolution, and at an end of the clip holds the clip's reflection.
+            h, c (Tensor): state of the LSTM before the piece, [layers, B, D'].
+
+        Returns:
+            hidden frames [B, F, D'], and the state after the piece.
+        """
+        x = self.decoder.layers[0].convolve(self.quantizer.decode(codes))
+        x, (h, c) = self.decoder.layers[1].piece(x, (h, c))
+        return x, h, c
+
+    def decode_convolutions(self, x):
+        """The rest of `decode`: hidden frames [B, F, D'] to a waveform [B, C, F * hop]."""
+        for layer in self.decoder.layers[2:]:
+            x = layer(x)
+        return x.swapaxes(1, 2)
+
+    @property
+    def reach(self):
+        """Hidden frames on either side that a sample of `decode_convolutions` may depend on, rounded up."""
+        frames, rate = 0.0, 1
+        for ratio in self.config.upsampling_ratios:
+            frames += 1 / rate  # the transposed convolution: one neighbour
+            rate *= ratio
+            dilations = sum(self.config.dilation_growth_rate**j for j in range(self.config.num_residual_layers))
+            frames += (self.config.residual_kernel_size - 1) * dilations / rate
+        return math.ceil(frames + (self.config.last_kernel_size - 1) / rate)
