@@ -30,7 +30,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mindmusicgen", "mindmusicgen.*"]),
-    package_data={"mindmusicgen.ops": ["csrc/*"]},
+    package_data={"mindmusicgen.ops": ["csrc/*"], "mindmusicgen": ["demo/*"]},
     ext_modules=[KERNELS],
     install_requires=[
         "mindspore>=2.7.0,<2.11",
@@ -43,6 +43,7 @@ setup(
         "scipy>=1.11",
         "tqdm>=4.66",
         "matplotlib>=3.7",
+        "pyloudnorm>=0.1.1",
     ],
     extras_require={"test": TEST, "parity": TEST + ORACLE},
     entry_points={"console_scripts": ["mindmusicgen=mindmusicgen.cli:main"]},

@@ -1,6 +1,7 @@
 """Audio files, through soundfile."""
 
 import os
+import wave
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,14 @@ from .errors import InputError
 
 READABLE = (".wav", ".flac", ".ogg", ".mp3")
 RATES = (1_000, 1_000_000)  # samples per second; a header beyond them is damaged, and resampling would take hours
-FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
+FORMATS = {  # container, and for each bit depth its encoding, the default first
+    ".wav": ("WAV", {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}),
+    ".flac": ("FLAC", {24: "PCM_24", 16: "PCM_16"}),
+    ".ogg": ("OGG", {None: "VORBIS"}),
+}
+NORMALIZATIONS = ("none", "peak", "loudness")
+PEAK = 10 ** (-1 / 20)  # -1 dBFS: room for what lossy encoders add
+LOUDNESS = -14.0  # LUFS: what streaming services play at
 
 
 class UnusableAudio(InputError):
@@ -85,29 +93,65 @@ def fit_audio(name, values, rate, sampling_rate, channels):
     return np.ascontiguousarray(values, np.float32)
 
 
-def check_output(path):
+def check_output(path, bit_depth=None):
     """Refuse a path that could not be written, before hours are spent on what should go there.
 
     Raises:
-        InputError: for an unknown ending, a missing or read-only folder, or a path that is a folder.
+        InputError: for an unknown ending or bit depth, a missing or read-only folder, or a path that is a folder.
     """
     folder = os.path.dirname(os.path.abspath(path))
     ending = os.path.splitext(path)[1].lower()
     if ending not in FORMATS:
         raise InputError(f"output {path!r} ends in {ending or 'nothing'!r}; expected one of {', '.join(FORMATS)}")
+    if bit_depth is not None and bit_depth not in FORMATS[ending][1]:
+        depths = " or ".join(str(depth) for depth in FORMATS[ending][1] if depth) or "none"
+        raise InputError(f"bit depth {bit_depth} does not exist in {ending} files; expected {depths}")
     if not os.path.isdir(folder):
         raise InputError(f"output {path!r} lies in {folder}, which does not exist; create it first")
     if os.path.isdir(path) or not os.access(folder, os.W_OK):
         raise InputError(f"output {path!r} cannot be written; choose a file in a folder you may write to")
 
 
-def write_audio(path, samples, sampling_rate):
+def normalized(samples, sampling_rate, how="none"):
+    """Scale a clip.
+
+    Args:
+        samples (numpy.ndarray): [channels, samples].
+        sampling_rate (int): samples per second.
+        how (str): "none"; "peak": the largest sample at -1 dBFS; "loudness": -14 LUFS (ITU-R BS.1770), or less where
+            the largest sample would exceed -1 dBFS.
+
+    Returns:
+        numpy.ndarray: as `samples`; silence stays as it is.
+
+    Raises:
+        InputError: for another `how`.
+    """
+    if how not in NORMALIZATIONS:
+        raise InputError(f"normalize is {how!r}; expected one of {', '.join(NORMALIZATIONS)}")
+    peak = float(np.abs(samples).max(initial=0.0))
+    if how == "none" or peak == 0:
+        return samples
+    gain = PEAK / peak
+    if how == "loudness" and samples.shape[1] >= 0.4 * sampling_rate:  # a block of the standard
+        import pyloudnorm
+
+        found = pyloudnorm.Meter(sampling_rate).integrated_loudness(samples.T)
+        if np.isfinite(found):
+            gain = min(gain, 10 ** ((LOUDNESS - found) / 20))
+    return samples * np.float32(gain)
+
+
+def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, comment=None):
     """Write one clip; the file appears whole or not at all.
 
     Args:
-        path (str): file ending in .wav (16 bit), .flac (24 bit) or .ogg (Vorbis).
+        path (str): file ending in .wav, .flac or .ogg (Vorbis).
         samples (numpy.ndarray | Tensor): [channels, samples] or [samples]; beyond -1 to 1 they are clipped.
         sampling_rate (int): samples per second.
+        normalize (str): "none", "peak" or "loudness"; see `normalized`.
+        bit_depth (int): of .wav 16 (default), 24 or 32 (float, not clipped), of .flac 24 (default) or 16.
+        comment (str): stored in the file.
 
     Returns:
         float: the largest absolute sample before clipping.
@@ -117,18 +161,22 @@ def write_audio(path, samples, sampling_rate):
     """
     import soundfile
 
-    check_output(path)
+    check_output(path, bit_depth)
     values = np.atleast_2d(samples.asnumpy() if hasattr(samples, "asnumpy") else np.asarray(samples))
     if not np.isfinite(values).all():
         raise InputError(f"the audio for {path!r} holds samples that are not finite; the checkpoint may be damaged")
-    kind, subtype = FORMATS[os.path.splitext(path)[1].lower()]
+    values = normalized(values, sampling_rate, normalize)
+    kind, subtypes = FORMATS[os.path.splitext(path)[1].lower()]
+    subtype = subtypes[next(iter(subtypes)) if bit_depth is None else bit_depth]
     partial = f"{path}.partial"
     try:
         # In pieces: libsndfile's Vorbis encoder overflows its stack on long buffers.
         with soundfile.SoundFile(partial, "w", sampling_rate, values.shape[0], format=kind, subtype=subtype) as file:
-            clipped = np.clip(values.T, -1, 1)
-            for start in range(0, len(clipped), sampling_rate):
-                file.write(clipped[start : start + sampling_rate])
+            if comment:
+                file.comment = comment
+            for start in range(0, values.shape[1], sampling_rate):
+                piece = values[:, start : start + sampling_rate].T
+                file.write(piece if subtype == "FLOAT" else np.clip(piece, -1, 1))
         os.replace(partial, path)
     except (OSError, soundfile.LibsndfileError) as error:
         raise InputError(f"output {path!r} cannot be written: {error}") from error
@@ -136,3 +184,45 @@ def write_audio(path, samples, sampling_rate):
         if os.path.exists(partial):
             os.remove(partial)
     return float(np.abs(values).max(initial=0.0))
+
+
+def read_comment(path):
+    """The comment stored in an audio file, as text; empty if there is none.
+
+    Raises:
+        UnusableAudio: if the file cannot be read.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            return file.comment
+    except (OSError, RuntimeError) as error:
+        raise UnusableAudio(path, "cannot be read", f"expected a whole {', '.join(READABLE)} file") from error
+
+
+class PcmStream:
+    """Writes a clip piece by piece to a pipe, as 16 bit samples with or without a WAV header.
+
+    Args:
+        file (io.RawIOBase): open for writing, need not seek.
+        sampling_rate (int): samples per second.
+        channels (int): of every piece.
+        samples (int): in all; the header must say so before they exist.
+        header (bool): a WAV header comes first.
+    """
+
+    def __init__(self, file, sampling_rate, channels, samples, header=True):
+        self.file, self.writer = file, None
+        if header:
+            self.writer = wave.open(file, "wb")  # noqa: SIM115 - closing it would seek back to the header
+            self.writer.setparams((channels, 2, sampling_rate, samples, "NONE", ""))
+
+    def write(self, samples):
+        """Write [channels, n]; beyond -1 to 1 they are clipped."""
+        data = (np.clip(samples, -1, 1).T * 32767).round().astype("<i2").tobytes()
+        if self.writer is None:
+            self.file.write(data)
+        else:
+            self.writer.writeframesraw(data)
+        self.file.flush()

@@ -1,5 +1,7 @@
 """The command line: what it writes, what it refuses and how, and that it leaves nothing half-written."""
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from random_checkpoint import build  # noqa: E402
 
 from mindmusicgen import cli  # noqa: E402
+from mindmusicgen.codes_file import load_codes  # noqa: E402
 
 PROMPT = "80s pop track with bassy drums and synth"
 
@@ -99,6 +102,78 @@ def test_convert_script_is_the_same_command(model, tmp_path):
     assert (tmp_path / "native" / "mindspore_model.safetensors").is_file()
 
 
+def test_a_file_says_how_it_was_made(model, tmp_path, capsys):
+    path = str(tmp_path / "a.flac")
+    words = ["generate", PROMPT, "--model", model, "--duration", "0.5", "--negative-prompt", "noise"]
+    assert cli.main([*words, "--guidance-scale", "4:2", "--seed", "7", "--output", path]) == 0
+    capsys.readouterr()
+    assert cli.main(["info", path]) == 0
+    recipe = json.loads(capsys.readouterr().out)
+    assert recipe["prompt"] == PROMPT and recipe["negative_prompt"] == "noise" and recipe["model"] == model
+    assert (recipe["seed"], recipe["duration"], recipe["guidance_scale"]) == (7, 0.5, [4.0, 2.0])
+    soundfile.write(tmp_path / "b.wav", np.zeros(9), 32000)
+    assert cli.main(["info", str(tmp_path / "b.wav")]) == 0
+    assert "does not say how it was made" in capsys.readouterr().out
+
+
+def test_audio_to_codes_and_back_and_on(model, tmp_path, capsys):
+    """encode, decode, and generate from audio and from codes."""
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal((22050, 2)), 44100)
+    codes, out = str(tmp_path / "codes.npz"), str(tmp_path / "out.wav")
+    assert cli.main(["encode", str(tmp_path / "a.wav"), "--model", model, "--output", codes]) == 0
+    assert "25 frames of 4 codebooks" in capsys.readouterr().out
+    assert cli.main(["decode", codes, "--model", model, "--output", out, "--normalize", "peak"]) == 0
+    audio, _ = soundfile.read(out)
+    assert len(audio) == 16000 and np.abs(audio).max() == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+    made = {}
+    for name, prompt in (("audio", str(tmp_path / "a.wav")), ("codes", codes)):
+        words = ["generate", PROMPT, "--model", model, "--audio", prompt, "--duration", "0.4", "--seed", "3"]
+        assert cli.main([*words, "--output", out, "--codes", str(tmp_path / "made.npz")]) == 0
+        made[name] = load_codes(str(tmp_path / "made.npz"))
+    assert made["audio"].shape == (1, 4, 45)
+    np.testing.assert_array_equal(made["audio"], made["codes"])
+    np.testing.assert_array_equal(made["codes"][:, :, :25], load_codes(codes))
+    assert soundfile.info(out).duration == pytest.approx(0.9)
+
+
+def test_without_a_prompt_the_model_is_free(model, tmp_path):
+    path = str(tmp_path / "a.wav")
+    assert cli.main(["generate", "--model", model, "--duration", "0.2", "--copies", "2", "--output", path]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["a-1.wav", "a-2.wav"]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_standard_output_carries_audio_alone(model, tmp_path, raw):
+    words = [sys.executable, "-m", "mindmusicgen", "generate", PROMPT, "--model", model, "--output", "-"]
+    words += ["--duration", "2.5", "--seed", "1", *(["--raw"] if raw else [])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, cwd=tmp_path, env=environment, timeout=300)
+    assert done.returncode == 0 and b"seed 1" in done.stderr, done.stderr
+    if raw:
+        streamed = np.frombuffer(done.stdout, "<i2")
+    else:
+        streamed, rate = soundfile.read(io.BytesIO(done.stdout), dtype="int16")
+        assert rate == 32000
+    assert len(streamed) == 80000 and os.listdir(tmp_path) == []
+    path = str(tmp_path / "a.wav")
+    assert cli.main([*words[3:9], path, *words[10:14]]) == 0
+    whole, _ = soundfile.read(path, dtype="int16")
+    assert np.abs(whole.astype(int) - streamed).max() <= 1  # one step of rounding
+
+
+def test_a_listener_may_leave(model, tmp_path):
+    words = [sys.executable, "-m", "mindmusicgen", "generate", PROMPT, "--model", model, "--output", "-"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*words, "--duration", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path
+    )
+    assert len(process.stdout.read(1000)) == 1000
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    assert process.wait(120) == 0 and "has stopped" in said and "Traceback" not in said, said
+
+
 def test_info_counts_parameters_and_memory(model, tmp_path, capsys):
     from mindmusicgen import MusicgenForConditionalGeneration
 
@@ -118,7 +193,7 @@ def test_info_counts_parameters_and_memory(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--duration", "31"], "at most 30 s (1503 new tokens)"),
+        (["--extend-stride", "31"], "extend_stride is 31.0"),
         (["--duration", "-1"], "duration is -1.0"),
         (["--duration", "nan"], "duration is nan"),
         (["--duration", "inf"], "duration is inf"),
@@ -135,6 +210,18 @@ def test_info_counts_parameters_and_memory(model, tmp_path, capsys):
         (["--dtype", "bfloat16"], "bfloat16 has no CPU kernels"),
         (["--device", "Ascend"], "device Ascend cannot be used here"),
         (["--output", "music.mp3"], "ends in '.mp3'"),
+        (
+            ["--output", "music.flac", "--bit-depth", "32"],
+            "bit depth 32 does not exist in .flac files; expected 24 or 16",
+        ),
+        (["--raw"], "--raw belongs to --output -"),
+        (["--output", "-", "--normalize", "peak"], "a stream has 16 bit"),
+        (["--output", "-", "--copies", "2"], "standard output takes one piece, not 2"),
+        (["--copies", "0"], "copies is 0"),
+        (["--codes", "codes.txt"], "must end in .npz"),
+        (["--audio", "no.wav"], "'no.wav' cannot be read"),
+        (["--audio", "no.npz"], "'no.npz' cannot be read"),
+        (["--audio", "a.wav", "--audio", "b.wav"], "2 audio prompts for 1 prompts"),
         (["--output", "no/such/folder/a.wav"], "does not exist"),
     ],
 )

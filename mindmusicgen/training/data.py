@@ -283,7 +283,7 @@ def _load_codes(path, mark):
                 [tuple(entry) for entry in json.loads(str(file["skipped"]))],
                 int(file["done"]),
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return CodedAudio()
 
 

@@ -1,0 +1,299 @@
+"""What the commands of the command line do. The networks are imported inside, so that --help is instant."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+
+from . import __version__
+from .errors import InputError
+
+
+def run_generate(arguments, interrupts):
+    """`mindmusicgen generate`"""
+    _check_generate(arguments)
+    if arguments.device:
+        _set_device(arguments.device)
+    if arguments.output == "-":
+        with _standard_output() as pipe:
+            _stream(arguments, interrupts, pipe)
+        return
+    paths = output_paths(arguments.output, max(len(arguments.prompts), 1) * arguments.copies)
+    model, inputs, options = _prepare(arguments)
+    started = time.perf_counter()
+    interrupts.check()
+    made = model.generate(**inputs, **options, return_dict_in_generate=True)
+    interrupts.check()
+    audio = made.audio_values.asnumpy()
+    taken = time.perf_counter() - started
+    for number, (path, clip, seed) in enumerate(zip(paths, audio, made.seeds, strict=True)):
+        comment = json.dumps(_recipe(arguments, options, number // arguments.copies, seed), ensure_ascii=False)
+        _write(arguments, path, clip, model.sampling_rate, f", seed {seed}", comment)
+    if arguments.codes:
+        from .codes_file import save_codes
+
+        save_codes(arguments.codes, made.audio_codes, model.sampling_rate, model.frame_rate)
+        print(f"{arguments.codes}: codes")
+    print(f"{taken:.1f} s for {audio.shape[0] * audio.shape[2] / model.sampling_rate:.1f} s of music", file=sys.stderr)
+
+
+def _check_generate(arguments):
+    """Refuse what can be refused before anything is loaded."""
+    from .audio import check_output
+    from .codes_file import check_codes_path
+
+    if arguments.copies < 1:
+        raise InputError(f"copies is {arguments.copies}; expected a whole number of at least 1")
+    pieces = max(len(arguments.prompts), 1) * arguments.copies
+    if arguments.output == "-":
+        if pieces > 1:
+            raise InputError(f"standard output takes one piece, not {pieces}; give one prompt, or --output FILE")
+        if arguments.normalize != "none" or arguments.bit_depth not in (None, 16) or arguments.codes:
+            raise InputError("a stream has 16 bit, is not normalized and keeps no codes; use --output FILE for that")
+    elif arguments.raw:
+        raise InputError("--raw belongs to --output -; a file has a header")
+    else:
+        for path in output_paths(arguments.output, pieces):
+            check_output(path, arguments.bit_depth)
+    if arguments.codes:
+        check_codes_path(arguments.codes)
+    if not all(prompt.strip() for prompt in arguments.prompts):
+        raise InputError("a prompt is empty; describe the music, as in '80s pop track with bassy drums and synth'")
+    if arguments.negative_prompt is not None and not arguments.prompts:
+        raise InputError("a negative prompt needs a prompt beside it; describe the music as well")
+    if arguments.audio and len(arguments.audio) not in (1, max(len(arguments.prompts), 1)):
+        count = len(arguments.audio)
+        raise InputError(f"there are {count} audio prompts for {len(arguments.prompts)} prompts; give one, or one each")
+
+
+def output_paths(output, count):
+    """One path per piece: out.wav, or out-1.wav, out-2.wav, ..."""
+    if count == 1:
+        return [output]
+    stem, ending = os.path.splitext(output)
+    return [f"{stem}-{i + 1}{ending}" for i in range(count)]
+
+
+def _open(arguments, dtype="float32"):
+    """The model and its processor."""
+    from .composite import MusicgenForConditionalGeneration
+    from .processing import MusicgenProcessor
+
+    options = {name: getattr(arguments, name) for name in ("revision", "cache_dir", "local_files_only")}
+    processor = MusicgenProcessor.from_pretrained(arguments.model, **options)
+    return MusicgenForConditionalGeneration.from_pretrained(arguments.model, dtype=dtype, **options), processor
+
+
+def _prepare(arguments):
+    """The model, and for its `generate` the inputs and the other arguments."""
+    model, processor = _open(arguments, arguments.dtype)
+    audio = _audio_prompts(arguments, model)
+    inputs = {}
+    if arguments.prompts or isinstance(audio, list):
+        inputs = dict(
+            processor(
+                text=arguments.prompts or None,
+                negative_text=arguments.negative_prompt,
+                audio=audio if isinstance(audio, list) else None,
+            )
+        )
+    if audio is not None and not isinstance(audio, list):
+        inputs["audio_codes"] = audio
+    options = {
+        "do_sample": False if arguments.greedy else None,
+        "guidance_scale": arguments.guidance_scale,
+        "temperature": arguments.temperature,
+        "top_k": arguments.top_k,
+        "top_p": arguments.top_p,
+        "seed": arguments.seed,
+        "num_return_sequences": arguments.copies,
+    }
+    if not inputs:  # neither text nor audio: whatever the model likes
+        free = model.get_unconditional_inputs()
+        options["guidance_scale"] = free.pop("guidance_scale")
+        inputs = free
+    if arguments.max_new_tokens is not None:
+        options["max_new_tokens"] = arguments.max_new_tokens
+    else:
+        options["duration"] = 10.0 if arguments.duration is None else arguments.duration
+        options["extend_stride"] = arguments.extend_stride
+    return model, inputs, options
+
+
+def _audio_prompts(arguments, model):
+    """Files as a list of paths, codes as one array [B, K, frames], or None; one serves all prompts."""
+    import numpy as np
+
+    from .codes_file import load_codes
+
+    given = arguments.audio
+    if not given:
+        return None
+    coded = [path.endswith(".npz") for path in given]
+    if any(coded) and not all(coded):
+        raise InputError("audio prompts are either audio files or .npz files of codes, not both at once")
+    rows = max(len(arguments.prompts), 1)
+    if not coded[0]:
+        return given if len(given) == rows else given * rows
+    codes = [load_codes(path, model.config) for path in given]
+    shortest = min(one.shape[2] for one in codes)
+    codes = np.concatenate([one[:, :, -shortest:] for one in codes])
+    return np.repeat(codes, rows, axis=0) if len(codes) == 1 else codes
+
+
+def _recipe(arguments, options, number, seed):
+    """What made a piece, to be kept in its file."""
+    recipe = {"mindmusicgen": __version__, "model": arguments.model, "dtype": arguments.dtype}
+    if arguments.prompts:
+        recipe["prompt"] = arguments.prompts[number]
+    for name in ("negative_prompt", "audio"):
+        if getattr(arguments, name):
+            recipe[name] = getattr(arguments, name)
+    left_out = ("seed", "num_return_sequences")
+    recipe |= {name: value for name, value in options.items() if value is not None and name not in left_out}
+    return recipe | {"seed": seed}
+
+
+def _write(arguments, path, clip, sampling_rate, more="", comment=None):
+    """Write one clip and say so."""
+    from .audio import write_audio
+
+    peak = write_audio(path, clip, sampling_rate, arguments.normalize, arguments.bit_depth, comment)
+    clipped = peak > 1 and arguments.bit_depth != 32
+    loud = f", clipped: the peak was {peak:.2f}, and --normalize peak avoids it" if clipped else ""
+    print(f"{path}: {clip.shape[1] / sampling_rate:.2f} s{more}{loud}")
+
+
+@contextlib.contextmanager
+def _standard_output():
+    """Standard output for audio alone: whatever else is printed goes to standard error."""
+    sys.stdout.flush()
+    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    try:
+        yield pipe
+    finally:
+        os.dup2(pipe.fileno(), 1)
+        pipe.close()
+
+
+def _stream(arguments, interrupts, pipe):
+    """Generate one piece into a pipe, second by second."""
+    from .audio import PcmStream
+
+    model, inputs, options = _prepare(arguments)
+    options["seed"] = _seed(options["seed"])
+    print(f"seed {options['seed']}", file=sys.stderr)
+    total, output = None, None
+
+    def see(done, of):
+        nonlocal total
+        total = of
+
+    hop = model.config.audio_encoder.hop_length
+    try:
+        for chunk in model.stream(**inputs, **options, callback=see):
+            interrupts.check()
+            audio = chunk.asnumpy()[0]
+            if output is None:
+                output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not arguments.raw)
+            output.write(audio)
+    except BrokenPipeError:
+        print("mindmusicgen: whoever listened has stopped", file=sys.stderr)
+
+
+def _seed(seed):
+    import secrets
+
+    return secrets.randbits(31) if seed is None else seed
+
+
+def _set_device(device):
+    import mindspore as ms
+
+    try:
+        ms.set_device(device)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise InputError(f"device {device} cannot be used here ({reason}); try --device CPU") from error
+
+
+def run_encode(arguments, interrupts):
+    """`mindmusicgen encode`"""
+    from .audio import read_audio
+    from .codes_file import check_codes_path, save_codes
+
+    check_codes_path(arguments.output)
+    model, processor = _open(arguments)
+    audio = read_audio(arguments.audio, processor.sampling_rate, processor.channels)
+    codes = model.encode(audio[None])
+    interrupts.check()
+    save_codes(arguments.output, codes, model.sampling_rate, model.frame_rate)
+    print(f"{arguments.output}: {codes.shape[2]} frames of {codes.shape[1]} codebooks")
+
+
+def run_decode(arguments, interrupts):
+    """`mindmusicgen decode`"""
+    from .audio import check_output
+    from .checkpoint.folder import load_config
+    from .checkpoint.source import resolve
+    from .codes_file import load_codes
+
+    check_output(arguments.output, arguments.bit_depth)
+    folder = resolve(arguments.model, arguments.revision, arguments.cache_dir, arguments.local_files_only)
+    codes = load_codes(arguments.codes, load_config(folder))
+    model, _ = _open(arguments)
+    audio = model.decode(codes).asnumpy()
+    interrupts.check()
+    for path, clip in zip(output_paths(arguments.output, len(audio)), audio, strict=True):
+        _write(arguments, path, clip, model.sampling_rate)
+
+
+def run_convert(arguments, interrupts):
+    """`mindmusicgen convert`"""
+    from .checkpoint.convert import convert
+
+    convert(
+        arguments.model,
+        arguments.output,
+        dtype=arguments.dtype,
+        revision=arguments.revision,
+        cache_dir=arguments.cache_dir,
+        local_files_only=arguments.local_files_only,
+    )
+    print(f"{arguments.output}: ready for --model")
+
+
+def run_info(arguments, interrupts):
+    """`mindmusicgen info`"""
+    from .audio import READABLE, read_comment
+    from .checkpoint.info import describe
+    from .checkpoint.source import resolve
+
+    if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
+        print(read_comment(arguments.model) or f"{arguments.model} does not say how it was made")
+        return
+    folder = resolve(arguments.model, arguments.revision, arguments.cache_dir, arguments.local_files_only)
+    print(describe(folder, arguments.duration, arguments.batch))
+
+
+def run_train(arguments, interrupts):
+    """`mindmusicgen train`"""
+    from .training.finetune import finetune
+
+    folder = finetune(
+        arguments.data,
+        arguments.model,
+        arguments.output,
+        steps=arguments.steps,
+        batch=arguments.batch,
+        learning_rate=arguments.learning_rate,
+        seconds=arguments.seconds,
+        seed=arguments.seed,
+        freeze_text=arguments.freeze_text,
+        revision=arguments.revision,
+        cache_dir=arguments.cache_dir,
+        local_files_only=arguments.local_files_only,
+    )
+    print(f"{folder}: ready for --model")
