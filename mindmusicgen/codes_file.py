@@ -61,8 +61,9 @@ def load_codes(path, config=None):
     """
     try:
         with zipfile.ZipFile(path) as archive:  # before anything is unpacked
-            if sum(member.file_size for member in archive.infolist()) > LARGEST:
-                raise InputError(f"codes {path!r} unpack to more than {LARGEST >> 30} GiB; expected codes of music")
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST:
+            raise MemoryError(f"{size} bytes")
         with np.load(path, allow_pickle=False) as file:
             codes, rates = file["codes"], [int(file[name]) for name in ("sampling_rate", "frame_rate")]
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
