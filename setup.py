@@ -44,6 +44,7 @@ setup(
         "tqdm>=4.66",
         "matplotlib>=3.7",
         "pyloudnorm>=0.1.1",
+        "PyYAML>=6",
     ],
     extras_require={"test": TEST, "parity": TEST + ORACLE},
     entry_points={"console_scripts": ["mindmusicgen=mindmusicgen.cli:main"]},

@@ -236,13 +236,13 @@ def run_encode(arguments, interrupts):
 def run_decode(arguments, interrupts):
     """`mindmusicgen decode`"""
     from .audio import check_output
-    from .checkpoint.folder import load_config
+    from .checkpoint.folder import open_folder
     from .checkpoint.source import resolve
     from .codes_file import load_codes
 
     check_output(arguments.output, arguments.bit_depth)
     folder = resolve(arguments.model, arguments.revision, arguments.cache_dir, arguments.local_files_only)
-    codes = load_codes(arguments.codes, load_config(folder))
+    codes = load_codes(arguments.codes, open_folder(folder, arguments.cache_dir, arguments.local_files_only)[0])
     model, _ = _open(arguments)
     audio = model.decode(codes).asnumpy()
     interrupts.check()

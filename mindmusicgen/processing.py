@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from .audio import fit_audio, read_audio
+from .checkpoint.audiocraft import audio_layout, is_audiocraft, tokenizer_folder
 from .checkpoint.source import read_json, resolve
 from .errors import InputError
 
@@ -34,6 +35,8 @@ class MusicgenProcessor:
             InputError: if the folder has no usable tokenizer.
         """
         folder = resolve(model, revision, cache_dir, local_files_only)
+        layout = audio_layout(folder) if is_audiocraft(folder) else _audio_layout(folder)
+        folder = tokenizer_folder(folder, cache_dir, local_files_only)
         wanted = ("tokenizer.json", "spiece.model")
         if not any(os.path.isfile(os.path.join(folder, name)) for name in wanted):
             raise InputError(f"{folder} has no tokenizer: expected {' or '.join(wanted)} beside config.json")
@@ -45,7 +48,7 @@ class MusicgenProcessor:
         except Exception as error:  # each tokenizer library raises its own errors for damaged files
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InputError(f"the tokenizer in {folder} cannot be used ({reason}); download it again") from error
-        return cls(tokenizer, *_audio_layout(folder))
+        return cls(tokenizer, *layout)
 
     def save_pretrained(self, folder):
         """Write the tokenizer's files and the audio layout into a folder, as transformers' processor does."""

@@ -503,8 +503,8 @@ class TestLaziness:
         (tmp_path / "native" / NATIVE).unlink()
         same(model, plain.model)
 
-    def test_loading_holds_one_tensor_at_a_time(self, plain, tmp_path, monkeypatch):
-        """Weight norm reads a pair; nothing else of the file is alive at the same moment."""
+    def test_loading_holds_few_tensors_at_a_time(self, plain, tmp_path, monkeypatch):
+        """Two threads read, and weight norm reads a pair; nothing else of the file is alive at the same moment."""
         import weakref
 
         class Counted(np.ndarray):
@@ -521,4 +521,4 @@ class TestLaziness:
 
         monkeypatch.setattr(safetensors_file.LazyTensor, "read", counting)
         same(open_model(plain.write(tmp_path)), plain.model)
-        assert len(most) > 60 and max(most) <= 3, max(most)
+        assert len(most) > 60 and max(most) <= 4, max(most)

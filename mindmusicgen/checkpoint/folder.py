@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from . import huggingface
+from .audiocraft import is_audiocraft, open_checkpoint, tokenizer_folder
 from .safetensors_file import open_safetensors, write_safetensors
 from .source import NATIVE, open_weights, read_json, resolve
 
@@ -38,11 +39,13 @@ def quiet_transformers():
 
 
 def load_config(folder):
-    """The `MusicgenConfig` of a folder.
+    """The `MusicgenConfig` of a folder; for audiocraft's files it is made from their settings.
 
     Raises:
         InputError: if config.json is missing, not JSON, or not of a MusicGen model.
     """
+    if is_audiocraft(folder):
+        return open_checkpoint(folder)[0]
     path = os.path.join(folder, "config.json")
     values = read_json(path)
     if values.get("model_type") != "musicgen":
@@ -97,11 +100,35 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only):
     """Build a composite and fill it; see `from_pretrained`."""
     chosen = resolve_dtype(dtype)
     folder = resolve(model, revision, cache_dir, local_files_only)
+    config, tensors = open_folder(folder, cache_dir, local_files_only)
+    return build(cls, config, tensors, chosen, folder)
+
+
+def open_folder(folder, cache_dir=None, local_files_only=False):
+    """The config and the unread tensors of a folder in any layout: this package's, Hugging Face's or audiocraft's.
+
+    Args:
+        folder (str): the folder.
+        cache_dir, local_files_only: for the networks that audiocraft's files only name; as in `from_pretrained`.
+
+    Returns:
+        transformers.MusicgenConfig, dict[str, LazyTensor]
+
+    Raises:
+        InputError: if something is missing, damaged, or of another kind of model.
+    """
+    if is_audiocraft(folder):
+        return open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)
     config = load_config(folder)
     native = os.path.join(folder, NATIVE)
-    tensors = open_safetensors(native) if os.path.isfile(native) else open_weights(folder)
-    with _config_errors(folder):
-        network = cls(config, chosen, load_generation_config(folder, config))
+    return config, open_safetensors(native) if os.path.isfile(native) else open_weights(folder)
+
+
+def build(cls, config, tensors, dtype, folder):
+    """A composite filled with the tensors of a folder, from `open_folder`; `dtype` is MindSpore's."""
+    with config_errors(folder):
+        network = cls(config, dtype, load_generation_config(folder, config))
+    native = os.path.join(folder, NATIVE)
     if os.path.isfile(native):
         load_native(network, tensors, native)
     else:
@@ -110,7 +137,8 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only):
 
 
 @contextlib.contextmanager
-def _config_errors(folder):
+def config_errors(folder):
+    """Name config.json in what goes wrong while a network is built from it."""
     try:
         yield
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -170,10 +198,16 @@ def save_native(network, folder, companions=None):
         entries.append((name, values.shape, values.dtype, lambda values=values: values))
     with whole_folder(folder) as partial:
         _save_configs(network, partial)
-        for pattern in COMPANIONS if companions else ():
-            for path in glob.glob(os.path.join(glob.escape(companions), pattern)):
-                shutil.copy(path, partial)
+        if companions:
+            copy_companions(tokenizer_folder(companions), partial)
         write_safetensors(os.path.join(partial, NATIVE), entries, {"format": "mindspore"})
+
+
+def copy_companions(source, folder):
+    """Copy tokenizer and processor files from one folder to another."""
+    for pattern in COMPANIONS:
+        for path in glob.glob(os.path.join(glob.escape(source), pattern)):
+            shutil.copy(path, folder)
 
 
 def _save_configs(network, folder):

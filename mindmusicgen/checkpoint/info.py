@@ -4,10 +4,10 @@ import math
 import os
 
 from ..errors import InputError
-from .folder import load_config
+from .audiocraft import is_audiocraft
+from .folder import open_folder
 from .huggingface import BUFFERS, POSITIONS
-from .safetensors_file import open_safetensors
-from .source import NATIVE, open_weights
+from .source import NATIVE
 
 NETWORKS = {
     "text encoder": ("text_encoder.",),
@@ -65,9 +65,9 @@ def describe(folder, seconds=10.0, batch=1):
         raise InputError(
             f"cannot plan for {seconds} s and {batch} prompts; expected more than 0 s and at least 1 prompt"
         )
-    config = load_config(folder)
-    native = os.path.join(folder, NATIVE)
-    tensors = open_safetensors(native) if os.path.isfile(native) else open_weights(folder)
+    config, tensors = open_folder(folder)
+    native = os.path.isfile(os.path.join(folder, NATIVE))
+    layout = "MindSpore" if native else "audiocraft" if is_audiocraft(folder) else "Hugging Face"
     counts = parameter_counts(tensors)
     stored = sorted({str(tensor.dtype) for tensor in tensors.values()})
     decoder, codec, text = config.decoder, config.audio_encoder, config.text_encoder
@@ -76,7 +76,7 @@ def describe(folder, seconds=10.0, batch=1):
     parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in needs.items())
     millions = {name: f"{count / 1e6:.1f} M parameters" for name, count in counts.items()}
     lines = [
-        f"{folder}: MusicGen, {channels}, {'MindSpore' if os.path.isfile(native) else 'Hugging Face'} layout",
+        f"{folder}: MusicGen, {channels}, {layout} layout",
         f"  text encoder  {text.num_layers} layers of {text.d_model}, {millions['text encoder']}",
         f"  decoder       {decoder.num_hidden_layers} layers of {decoder.hidden_size}, "
         f"{decoder.num_attention_heads} heads, {decoder.num_codebooks} codebooks of {decoder.vocab_size}, "

@@ -2,15 +2,18 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from ..errors import InputError
+from ..progress import someone_watches
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"  # ships with the package
 NATIVE = "mindspore_model.safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
+AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
 SMALL_FILES = ("*.json", "*.model", "*.txt")
 
 
@@ -66,6 +69,8 @@ def _download(model, options):
     """Fetch the small files and one form of the weights; what is cached already is not fetched again."""
     from huggingface_hub import HfApi, snapshot_download
 
+    if someone_watches():  # an unreachable hub takes half a minute of silent retries
+        print(f"asking the hub for {model}", file=sys.stderr)
     files = HfApi().list_repo_files(model, revision=options["revision"])
     return snapshot_download(model, allow_patterns=[*SMALL_FILES, *_weights(files)], **options)
 
@@ -76,7 +81,7 @@ def _weights(files):
         chosen = [name for name in files if name.startswith(stem) and name.endswith(ending)]
         if chosen:
             return chosen
-    return []
+    return [name for name in files if name in AUDIOCRAFT or name.startswith(("t5/", "encodec/"))]
 
 
 def open_weights(folder):

@@ -88,6 +88,13 @@ class LazyTensor(_Sealed):
             flat = flat != 0
         return flat.reshape(shape)
 
+    def rows(self, start: int, stop: int) -> "LazyTensor":
+        """The same tensor with rows start to stop of its first axis alone; nothing is read."""
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise ValueError(f"rows {start} to {stop} are not in a tensor of shape {self.shape}")
+        shape, offset = (stop - start, *self.shape[1:]), self._offset + start * self._stride[0]
+        return LazyTensor(**{**self.__dict__, "shape": shape, "_offset": offset})
+
 
 def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
     """torch._utils._rebuild_tensor_v2; only types are checked here, bounds later, once the tensor's name is known."""

@@ -4,13 +4,12 @@ Everything about a run lies in its output folder: the codes of the audio, the li
 checkpoints, history and curves, and in the end the trained model as a Hugging Face folder.
 """
 
-import glob
 import json
 import math
 import os
-import shutil
 
-from ..checkpoint.folder import COMPANIONS, load_config, whole_folder
+from ..checkpoint.audiocraft import tokenizer_folder
+from ..checkpoint.folder import copy_companions, load_config, whole_folder
 from ..checkpoint.source import read_json, resolve
 from ..composite import MusicgenForConditionalGeneration
 from ..errors import InputError
@@ -112,9 +111,7 @@ def _draw(trainer):
 def _write_model(network, source, target):
     """The trained weights as a Hugging Face folder, with the tokenizer of the model it started from."""
     with whole_folder(target) as partial:
-        for pattern in COMPANIONS:
-            for path in glob.glob(os.path.join(glob.escape(source), pattern)):
-                shutil.copy(path, partial)
+        copy_companions(tokenizer_folder(source), partial)
     network.save_pretrained(target)
 
 
