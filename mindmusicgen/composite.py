@@ -1,13 +1,12 @@
 """MusicGen as its users know it: `from_pretrained`, `generate`, `save_pretrained`.
 
 The composite holds the three networks and the checkpoint's configs; the loop itself is in
-`generation.decode_loop`, the networks in `models`.
+`generation.generator`, the networks in `models`, and what a call of the model returns in `pieces`.
 """
 
 import contextlib
 import ctypes
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -16,20 +15,18 @@ from mindspore import Tensor, nn
 
 from .checkpoint import folder as checkpoint_folder
 from .errors import InputError
-from .generation import decode_loop, delay_pattern, inputs, settings
+from .generation import decode_loop, inputs, settings
+from .generation.generator import CodeGenerator
 from .generation.incremental_decoder import IncrementalDecoder
-from .generation.sampling import Uniforms, Zeros
-from .generation.windows import generate_frames
 from .interrupt import interruptible
 from .models.encodec import Encodec
 from .models.layers import additive_mask, initialise
 from .models.musicgen import MusicgenDecoder
 from .models.t5 import T5Encoder
-from .progress import Progress
+from .pieces.composite import forward
 
 PIECE_SECONDS = 5.0  # of more than 30 s that are decoded at a time
 SHORTEST_CHUNK = 0.2  # seconds
-KEPT_BYTES = 1 << 30  # graphs of older shapes are dropped when their buffers exceed this together
 
 
 @dataclass
@@ -87,7 +84,8 @@ class MusicgenForConditionalGeneration(nn.Cell):
             ms.jit(self.audio_encoder.decode_recurrent, fullgraph=True),
             ms.jit(self.audio_encoder.decode_convolutions, fullgraph=True),
         )
-        self._graphs, self._places, self._stopped = OrderedDict(), None, threading.Event()
+        self._generator = CodeGenerator(self.decoder, self.conditioner, config.decoder)
+        self._stopped = threading.Event()
 
     @classmethod
     def from_pretrained(
@@ -149,8 +147,22 @@ class MusicgenForConditionalGeneration(nn.Cell):
             raise InputError(f"decoder_start_token_id is {code}; expected 0 to {self.config.decoder.vocab_size}")
         return code
 
-    def construct(self, input_ids, attention_mask, decoder_input_ids):
-        """Logits for known codes, without a cache.
+    def __call__(self, *args, **kwargs):
+        # Arguments are checked in Python, which a context in graph mode would try to compile.
+        if ms.get_context("mode") == ms.GRAPH_MODE:
+            return self.construct(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def construct(self, input_ids=None, attention_mask=None, **arguments):
+        """Logits and loss of known codes; `pieces.composite.forward` describes the arguments and what is returned.
+
+        Returns:
+            Seq2SeqLMOutput
+        """
+        return forward(self, input_ids, attention_mask, **arguments)
+
+    def logits(self, input_ids, attention_mask, decoder_input_ids):
+        """Logits for known codes and nothing else, by the networks that generate; compiles with `mindspore.jit`.
 
         Args:
             input_ids (Tensor): prompt tokens, [B, S] int32.
@@ -354,77 +366,8 @@ class MusicgenForConditionalGeneration(nn.Cell):
         return inputs.prepare(self, text, audio, config or self.generation_config, arguments, seed), callback, show
 
     def _generate_codes(self, request, callback, show):
-        """The decode loop over all windows; yields the next final codes, [B, K, n]."""
-        chosen, channels = request.settings, self.config.decoder.audio_channels
-        known, total = request.prompt.shape[2], chosen.plan.frames or self._frames_in(chosen.plan.first)
-        windows = generate_frames(self._window(request, total), request.prompt, chosen.plan, self.pad_code, channels)
-        done = 0
-        with Progress(total - known, self.frame_rate, show) as bar:
-            for codes in windows:
-                done += codes.shape[2]
-                bar.update(max(done - known, 0))
-                refused = callback is not None and done > known and callback(done, total) is False
-                yield codes
-                if refused or self._stopped.is_set():
-                    return
-
-    def _frames_in(self, columns):
-        """Frames that come out of so many columns."""
-        empty = np.zeros((1, self.config.decoder.num_codebooks, columns), np.int32)
-        return delay_pattern.undelay(empty, self.config.decoder.audio_channels).shape[2]
-
-    def _window(self, request, total):
-        """A function that runs one window: from its pattern and first free column to (columns, filled)."""
-        chosen, decoder = request.settings, self.config.decoder
-        top_k = min(chosen.top_k or decoder.vocab_size, decoder.vocab_size)
-        filters = (
-            Tensor(np.array([chosen.temperature if chosen.do_sample else 1], np.float32)),
-            Tensor(np.array([top_k if chosen.do_sample else 1], np.int32)),
-            Tensor(np.array([chosen.top_p if chosen.do_sample and chosen.top_p < 1 else 2], np.float32)),
-        )
-        numbers = (Uniforms if chosen.do_sample else Zeros)(chosen.seeds, decoder.num_codebooks)
-        made, prompted = 0, request.prompt.shape[2]
-
-        def run(pattern, start):
-            nonlocal made
-            columns = pattern.shape[2] - start
-            rows = len(chosen.seeds) * (2 if chosen.guided else 1)
-            graphs, key = self._graphs_for(rows, request.states.shape[1], pattern.shape[2], chosen.guided)
-            graphs.condition(request.states, request.mask)
-            part = np.clip((made + np.arange(columns)) / max(total - prompted - 1, 1), 0, 1)
-            scales = (chosen.guidance[0] + (chosen.guidance[1] - chosen.guidance[0]) * part).astype(np.float32)
-            made += columns
-            try:
-                yield from decode_loop.decode(graphs, pattern, start, numbers.draw(columns), scales, filters)
-            except FloatingPointError as error:
-                del self._graphs[key]  # its buffers may hold NaN, which a mask does not stop
-                raise InputError(str(error)) from error
-            finally:
-                self._places = self._parameter_places()  # not before: 2.7 places parameters at the first run
-
-        return run
-
-    def _parameter_places(self):
-        """Where the weights of the compiled loops lie; different after `set_data` or `load_param_into_net`."""
-        cells = (self.decoder, self.conditioner)
-        return [parameter.data_ptr() for cell in cells for parameter in cell.get_parameters()]
-
-    def _graphs_for(self, rows, text_length, length, guided):
-        """The compiled pieces of a shape bucket, made on first use; buckets not used lately are dropped."""
-        # A graph with a loop goes on using the memory that a parameter had before `set_data`, even when it is freed.
-        if self._places != self._parameter_places():
-            self._graphs.clear()
-        cache_length = decode_loop.bucket(length - 1, decode_loop.CACHE_BUCKETS)
-        key = (rows, text_length, cache_length, guided)
-        if key not in self._graphs:
-            size = 4 if self.dtype == ms.float32 else 2
-            width = 2 * self.config.decoder.num_hidden_layers * self.config.decoder.hidden_size * size
-            while self._graphs and sum(r * (t + c) for r, t, c, _ in (*self._graphs, key)) * width > KEPT_BYTES:
-                self._graphs.popitem(last=False)
-            state = decode_loop.DecodeState(self.config.decoder, rows, text_length, cache_length, self.dtype)
-            self._graphs[key] = decode_loop.DecodeGraphs(self.decoder, self.conditioner, state, guided)
-        self._graphs.move_to_end(key)
-        return self._graphs[key], key
+        """The next final codes, [B, K, n], until all are made."""
+        return self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, self._stopped)
 
 
 def _release_free_memory():

@@ -186,28 +186,28 @@ def test_new_weights_are_used_by_the_compiled_graphs(quad, change):
 
 def test_progress_may_stop_the_run(quad, monkeypatch):
     """An interrupt reaches the caller, and the next call is not disturbed by the half-made one."""
-    from mindmusicgen import composite
+    from mindmusicgen.generation import generator
 
     before = greedy(quad, max_new_tokens=40).audio_codes.asnumpy()
 
-    class Interrupting(composite.Progress):
+    class Interrupting(generator.Progress):
         def update(self, done):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(composite, "Progress", Interrupting)
+        patch.setattr(generator, "Progress", Interrupting)
         with pytest.raises(KeyboardInterrupt):
             greedy(quad, max_new_tokens=40)
     np.testing.assert_array_equal(greedy(quad, max_new_tokens=40).audio_codes.asnumpy(), before)
 
 
 def test_old_buckets_are_dropped(quad, monkeypatch):
-    from mindmusicgen import composite
+    from mindmusicgen.generation import generator
 
-    monkeypatch.setattr(composite, "KEPT_BYTES", 0)
-    quad.model._graphs.clear()
+    monkeypatch.setattr(generator, "KEPT_BYTES", 0)
+    quad.model._generator.graphs.clear()
     greedy(quad, max_new_tokens=8, guidance_scale=1.0)
-    (first,) = quad.model._graphs
+    (first,) = quad.model._generator.graphs
     greedy(quad, max_new_tokens=8, guidance_scale=3.0)
-    (second,) = quad.model._graphs
+    (second,) = quad.model._generator.graphs
     assert first != second

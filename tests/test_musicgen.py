@@ -46,11 +46,11 @@ def step_by_step(model, ids, mask, codes, guided):
 
 
 def test_all_columns_at_once(golden, close):
-    close(golden.model.construct(*inputs(golden)), golden["decoder.logits"])
+    close(golden.model.logits(*inputs(golden)), golden["decoder.logits"])
 
 
 def test_compiled(quad, close):
-    close(ms.jit(quad.model.construct, fullgraph=True)(*inputs(quad)), quad["decoder.logits"])
+    close(ms.jit(quad.model.logits, fullgraph=True)(*inputs(quad)), quad["decoder.logits"])
 
 
 def test_column_by_column_with_guidance(golden, close):
@@ -68,7 +68,7 @@ def test_columns_do_not_see_the_future(quad):
     ids, mask, codes = inputs(quad)
     other = codes.asnumpy().copy()
     other[:, 4:] = (other[:, 4:] + 1) % 64
-    first, second = (quad.model.construct(ids, mask, Tensor(x)).asnumpy() for x in (codes.asnumpy(), other))
+    first, second = (quad.model.logits(ids, mask, Tensor(x)).asnumpy() for x in (codes.asnumpy(), other))
     np.testing.assert_allclose(first[:, :4], second[:, :4], rtol=0, atol=1e-5)
     assert np.abs(first[:, 4:] - second[:, 4:]).max() > 0.1
 
@@ -76,7 +76,7 @@ def test_columns_do_not_see_the_future(quad):
 def test_padded_text_is_not_seen(quad):
     ids, mask, codes = inputs(quad)
     other = np.where(mask.asnumpy() == 1, ids.asnumpy(), 55).astype(np.int32)
-    first, second = (quad.model.construct(Tensor(x), mask, codes).asnumpy() for x in (ids.asnumpy(), other))
+    first, second = (quad.model.logits(Tensor(x), mask, codes).asnumpy() for x in (ids.asnumpy(), other))
     np.testing.assert_array_equal(first, second)
 
 
@@ -84,8 +84,8 @@ def test_a_wholly_masked_prompt_is_the_null_prompt(quad):
     """No NaN from a row without any key; and what remains does not depend on the text."""
     ids, mask, codes = inputs(quad)
     nothing = Tensor(np.zeros(mask.shape, np.int32))
-    first = quad.model.construct(ids, nothing, codes).asnumpy()
-    second = quad.model.construct(Tensor(np.full(ids.shape, 3, np.int32)), nothing, codes).asnumpy()
+    first = quad.model.logits(ids, nothing, codes).asnumpy()
+    second = quad.model.logits(Tensor(np.full(ids.shape, 3, np.int32)), nothing, codes).asnumpy()
     assert np.isfinite(first).all()
     np.testing.assert_array_equal(first, second)
 
@@ -106,6 +106,6 @@ def test_float16_is_close(quad, tmp_path):
     """Half precision on the CPU, by weights and activations of float16: logits differ by rounding only."""
     model = MusicgenForConditionalGeneration.from_pretrained(str(quad.write(tmp_path)), dtype="float16")
     expected = quad["decoder.logits"]
-    found = model.construct(*inputs(quad))
+    found = model.logits(*inputs(quad))
     assert found.dtype == ms.float32
     assert np.abs(found.asnumpy() - expected).max() < 0.02 * np.abs(expected).max()

@@ -253,7 +253,7 @@ def full_logits(model, ids, mask, columns):
     """[B, K, T, V] without a cache."""
     rows, codebooks, length = columns.shape
     flat = Tensor(columns.reshape(rows * codebooks, length))
-    return model.construct(Tensor(ids), Tensor(mask), flat).asnumpy().reshape(rows, codebooks, length, -1)
+    return model.logits(Tensor(ids), Tensor(mask), flat).asnumpy().reshape(rows, codebooks, length, -1)
 
 
 @pytest.fixture(scope="module")

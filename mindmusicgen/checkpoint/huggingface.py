@@ -8,7 +8,7 @@ saving both follow that one description.
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,9 +47,13 @@ class Piece:
     unpack: Callable = same
     weight_norm: bool = False
 
+    def renamed(self, rename):
+        """The same piece with other names in checkpoints."""
+        return replace(self, names=tuple(rename(name) for name in self.names))
+
 
 def pieces(network):
-    """The pieces of every parameter of a `MusicgenForConditionalGeneration`.
+    """The pieces of every parameter of a `MusicgenForConditionalGeneration`, or of a cell that holds a part of one.
 
     Returns:
         dict[str, list[Piece]] by parameter name.
@@ -163,14 +167,21 @@ def _some(names):
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def load(network, tensors, source):
+def load(network, tensors, source, plan=None, width=None):
     """Fill a network's parameters from a Hugging Face checkpoint, a tensor at a time in each of two threads.
+
+    Args:
+        network (nn.Cell): a composite, or a cell that holds a part of one under the composite's name.
+        tensors (dict[str, LazyTensor]): the checkpoint's tensors.
+        source (str): what to call the checkpoint in errors.
+        plan (dict[str, list[Piece]]): where parameters come from; None for `pieces(network)`.
+        width (int): hidden size of the decoder; None takes it from a composite's config.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
     loader = Loader(tensors, source)
-    plan = pieces(network)
+    plan = plan or pieces(network)
 
     def fill(entry):
         name, parameter = entry
@@ -178,7 +189,7 @@ def load(network, tensors, source):
 
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(fill, network.parameters_and_names()))  # list: raise what a thread raised
-    loader.finish(network.config.decoder.hidden_size)
+    loader.finish(network.config.decoder.hidden_size if width is None else width)
 
 
 def stored_tensors(network):

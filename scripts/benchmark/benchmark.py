@@ -111,7 +111,7 @@ class Ours:
         states, mask = self.model._text_states(inputs["input_ids"], inputs["attention_mask"], None)
         states.asnumpy()
         mark("text")
-        graphs, _ = self.model._graphs_for(2 * prompts, states.shape[1], columns, True)
+        graphs, _ = self.model._generator.graphs_for(2 * prompts, states.shape[1], columns, True)
         graphs.condition(states, mask).asnumpy()
         mark("condition")
         return graphs

@@ -88,7 +88,7 @@ def inputs(config):
 
 def compare(reference, model, close):
     ids, mask, codes = inputs(reference.config)
-    close(model.construct(Tensor(ids), Tensor(mask), Tensor(codes)), oracle.logits(reference, ids, mask, codes))
+    close(model.logits(Tensor(ids), Tensor(mask), Tensor(codes)), oracle.logits(reference, ids, mask, codes))
     arguments = {"do_sample": False, "max_new_tokens": 11, "guidance_scale": 3.0}
     expected_codes, expected_audio = oracle.generate(reference, ids, mask, **arguments)
     out = model.generate(Tensor(ids), Tensor(mask), return_dict_in_generate=True, **arguments)

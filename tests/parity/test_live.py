@@ -63,7 +63,7 @@ def compare(reference, model, close, tokens=11, scale=3.0):
     ids, mask = oracle.prompts(config.text_encoder.vocab_size, (7, 3), 1)
     shape = (2 * config.decoder.num_codebooks, 6)
     codes = np.random.default_rng(2).integers(0, config.decoder.vocab_size + 1, shape).astype(np.int32)
-    found = model.construct(Tensor(ids), Tensor(mask), Tensor(codes))
+    found = model.logits(Tensor(ids), Tensor(mask), Tensor(codes))
     close(found, oracle.logits(reference, ids, mask, codes))
     arguments = {"do_sample": False, "max_new_tokens": tokens, "guidance_scale": scale}
     expected_codes, expected_audio = oracle.generate(reference, ids, mask, **arguments)

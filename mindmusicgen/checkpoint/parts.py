@@ -1,0 +1,95 @@
+"""One network out of a checkpoint: from a folder of its own, or out of a composite one."""
+
+import os
+from types import SimpleNamespace
+
+from ..errors import InputError
+from . import folder as whole
+from . import huggingface
+from .audiocraft import is_audiocraft
+from .source import NATIVE, open_weights, read_json, resolve
+
+# The composite's name of each part: model_type and class of a config of its own.
+OWN_CONFIGS = {
+    "text_encoder": ("t5", "T5Config"),
+    "audio_encoder": ("encodec", "EncodecConfig"),
+    "decoder": ("musicgen_decoder", "MusicgenDecoderConfig"),
+}
+
+
+def open_part(path, part, cache_dir=None, local_files_only=False):
+    """The config of one part, that of the composite or None, and the unread tensors.
+
+    Args:
+        path (str): a folder of a composite in any layout, or of the part alone in Hugging Face's.
+        part (str): what the composite calls it.
+        cache_dir, local_files_only: as in `from_pretrained`.
+
+    Raises:
+        InputError: if config.json is neither of that part nor of a composite, or files are missing or damaged.
+    """
+    file = os.path.join(path, "config.json")
+    values = {"model_type": "musicgen"} if is_audiocraft(path) else read_json(file)
+    if values.get("model_type") == "musicgen":
+        composite, tensors = whole.open_folder(path, cache_dir, local_files_only)
+        return getattr(composite, part), composite, tensors
+    own, name = OWN_CONFIGS[part]
+    if values.get("model_type") != own:
+        raise InputError(
+            f"{file} describes a {values.get('model_type')!r} model; expected model_type {own!r}, or 'musicgen'"
+        )
+    with whole.quiet_transformers():
+        import transformers
+
+        try:
+            config = getattr(transformers, name).from_dict(values)
+        except Exception as error:  # whatever a malformed config makes transformers raise
+            raise InputError(f"{file} cannot be used: {type(error).__name__}: {error}".splitlines()[0]) from error
+    return config, None, open_weights(path)
+
+
+def load(cls, model, dtype, revision, cache_dir, local_files_only):
+    """Build a piece and fill it; see `pieces.base.Piece.from_pretrained`."""
+    chosen = whole.resolve_dtype(dtype)
+    path = resolve(model, revision, cache_dir, local_files_only)
+    config, composite, tensors = open_part(path, cls.part, cache_dir, local_files_only)
+    with whole.config_errors(path):
+        network = cls(config, chosen)
+    network.learn_from(path, composite)
+    plan, prefix = huggingface.pieces(network), cls.part + "."
+    if composite is None:
+        plan = {name: [piece.renamed(own_name(cls.part, tensors)) for piece in plan[name]] for name in plan}
+        names = [name for name in tensors if not _of_another_part(cls.part, name)]
+    else:
+        names = [name for name in tensors if name.startswith(prefix)]
+    wanted = {name: tensors[name] for name in names if not cls.leaves_out(name)}
+    native = os.path.join(path, NATIVE)
+    if composite is not None and os.path.isfile(native):
+        whole.load_native(network, wanted, native)
+    else:
+        huggingface.load(network, wanted, path, plan, getattr(config, "hidden_size", None))
+    return network
+
+
+def own_name(part, tensors):
+    """A function from a tensor's name in a composite checkpoint to its name in a checkpoint of the part alone."""
+    prefix = part + "."
+    if part == "decoder" and not any(name.startswith("model.decoder.") for name in tensors):
+        # Saved from transformers' MusicgenModel, which has no heads and one level less.
+        return lambda name: name[len(prefix) :].replace("model.decoder.", "decoder.", 1)
+    return lambda name: name[len(prefix) :]
+
+
+def _of_another_part(part, name):
+    """Whether a tensor of a T5 folder belongs to T5's own decoder, which an encoder does not have."""
+    return part == "text_encoder" and name.startswith(("decoder.", "lm_head."))
+
+
+def load_generation_config(path, config):
+    """generation_config.json of a folder, or what the published models ship."""
+    return whole.load_generation_config(path, SimpleNamespace(decoder=config))
+
+
+def default_generation_config(config):
+    """The same for a decoder that is built from a config alone."""
+    return whole.default_generation_config(SimpleNamespace(decoder=config))

@@ -1,0 +1,129 @@
+"""From a checked request to codes: the windows, the random numbers, the compiled graphs, progress and stopping.
+
+Used by the composite and by the decoder alone; they differ only in how they come by their text states.
+"""
+
+from collections import OrderedDict
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from ..errors import InputError
+from ..progress import Progress
+from . import decode_loop, delay_pattern
+from .sampling import Uniforms, Zeros
+from .windows import generate_frames
+
+KEPT_BYTES = 1 << 30  # graphs of older shapes are dropped when their buffers exceed this together
+
+
+class CodeGenerator:
+    """Generates codes with one decoder and keeps the graphs that were compiled for it.
+
+    Args:
+        decoder (MusicgenDecoder): the network.
+        conditioner (TextConditioner): from text states to the decoder's width.
+        config (transformers.MusicgenDecoderConfig): config of the decoder.
+    """
+
+    def __init__(self, decoder, conditioner, config):
+        self.decoder, self.conditioner, self.config = decoder, conditioner, config
+        self.graphs, self.places, self.turn = OrderedDict(), None, None
+
+    def codes(self, request, pad, frame_rate, show=None, callback=None, stopped=None):
+        """The decode loop over all windows.
+
+        Args:
+            request (inputs.Request): what to make.
+            pad (int): the start and padding code.
+            frame_rate (int): frames per second of audio, for the progress bar.
+            show (bool): whether to show one; None shows it in a terminal or notebook.
+            callback (callable): called with the frames that are done and all frames; returning False stops.
+            stopped (threading.Event): set to stop.
+
+        Yields:
+            numpy.ndarray: the next final codes, [B, K, n] int32; the prompt's come first.
+
+        Raises:
+            InputError: if the logits stop being finite, or another run of this generator began meanwhile.
+        """
+        turn = self.turn = object()
+        chosen, channels = request.settings, self.config.audio_channels
+        known, total = request.prompt.shape[2], chosen.plan.frames or self._frames_in(chosen.plan.first)
+        windows = generate_frames(self._window(request, total), request.prompt, chosen.plan, pad, channels)
+        done = 0
+        with Progress(total - known, frame_rate, show) as bar:
+            for codes in windows:
+                done += codes.shape[2]
+                bar.update(max(done - known, 0))
+                refused = callback is not None and done > known and callback(done, total) is False
+                yield codes
+                if refused or stopped is not None and stopped.is_set():
+                    return
+                if self.turn is not turn:  # both wrote into the same cache
+                    raise InputError(
+                        "another piece was begun on this model; finish a stream before, or open a second model"
+                    )
+
+    def _frames_in(self, columns):
+        """Frames that come out of so many columns."""
+        empty = np.zeros((1, self.config.num_codebooks, columns), np.int32)
+        return delay_pattern.undelay(empty, self.config.audio_channels).shape[2]
+
+    def _window(self, request, total):
+        """A function that runs one window: from its pattern and first free column to (columns, filled)."""
+        chosen, size = request.settings, self.config.vocab_size
+        top_k = min(chosen.top_k or size, size)
+        filters = (
+            Tensor(np.array([chosen.temperature if chosen.do_sample else 1], np.float32)),
+            Tensor(np.array([top_k if chosen.do_sample else 1], np.int32)),
+            Tensor(np.array([chosen.top_p if chosen.do_sample and chosen.top_p < 1 else 2], np.float32)),
+        )
+        numbers = (Uniforms if chosen.do_sample else Zeros)(chosen.seeds, self.config.num_codebooks)
+        made, prompted = 0, request.prompt.shape[2]
+
+        def run(pattern, start):
+            nonlocal made
+            columns = pattern.shape[2] - start
+            rows = len(chosen.seeds) * (2 if chosen.guided else 1)
+            graphs, key = self.graphs_for(rows, request.states.shape[1], pattern.shape[2], chosen.guided)
+            graphs.condition(request.states, request.mask)
+            part = np.clip((made + np.arange(columns)) / max(total - prompted - 1, 1), 0, 1)
+            scales = (chosen.guidance[0] + (chosen.guidance[1] - chosen.guidance[0]) * part).astype(np.float32)
+            made += columns
+            try:
+                yield from decode_loop.decode(graphs, pattern, start, numbers.draw(columns), scales, filters)
+            except FloatingPointError as error:
+                del self.graphs[key]  # its buffers may hold NaN, which a mask does not stop
+                raise InputError(str(error)) from error
+            finally:
+                self.places = self._parameter_places()  # not before: 2.7 places parameters at the first run
+
+        return run
+
+    def _parameter_places(self):
+        """Where the weights of the compiled loops lie; different after `set_data` or `load_param_into_net`."""
+        cells = (self.decoder, self.conditioner)
+        return [parameter.data_ptr() for cell in cells for parameter in cell.get_parameters()]
+
+    def graphs_for(self, rows, text_length, length, guided):
+        """The compiled pieces of a shape bucket, made on first use; buckets not used lately are dropped.
+
+        Returns:
+            DecodeGraphs, and the key under which they are kept.
+        """
+        # A graph with a loop goes on using the memory that a parameter had before `set_data`, even when it is freed.
+        if self.places != self._parameter_places():
+            self.graphs.clear()
+        cache_length = decode_loop.bucket(length - 1, decode_loop.CACHE_BUCKETS)
+        key = (rows, text_length, cache_length, guided)
+        if key not in self.graphs:
+            dtype = self.decoder.dtype
+            width = 2 * self.config.num_hidden_layers * self.config.hidden_size * (4 if dtype == ms.float32 else 2)
+            while self.graphs and sum(r * (t + c) for r, t, c, _ in (*self.graphs, key)) * width > KEPT_BYTES:
+                self.graphs.popitem(last=False)
+            state = decode_loop.DecodeState(self.config, rows, text_length, cache_length, dtype)
+            self.graphs[key] = decode_loop.DecodeGraphs(self.decoder, self.conditioner, state, guided)
+        self.graphs.move_to_end(key)
+        return self.graphs[key], key

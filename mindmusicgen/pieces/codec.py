@@ -1,0 +1,182 @@
+"""The codec by itself, with the chunks that EnCodec's 48 kHz model cuts audio into."""
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from ..errors import InputError
+from ..models.encodec import Encodec
+from . import inputs
+from .base import Piece, returned
+from .outputs import EncodecDecoderOutput, EncodecEncoderOutput, EncodecOutput
+
+
+class EncodecModel(Piece):
+    """EnCodec: waveform to codes and back.
+
+    Args:
+        config (transformers.EncodecConfig): layout of the codec.
+        dtype (mindspore.dtype): not used, the codec is always float32.
+
+    Parameters are zeros until `initialise` or `from_pretrained` fills them. Follows transformers' `EncodecModel`.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    part = "audio_encoder"
+
+    def __init__(self, config, dtype=ms.float32):
+        super().__init__(config, Encodec(config))
+
+    def encode(self, input_values, padding_mask=None, bandwidth=None, return_dict=None):
+        """Audio to codes.
+
+        Args:
+            input_values (Tensor): [B, C, N] at the codec's sampling rate, in -1 to 1.
+            padding_mask (Tensor): [B, N] or [B, C, N], 0 where audio is padding; it is coded as silence.
+            bandwidth (float): kbit/s, one of `config.target_bandwidths`, which decides about the number of codebooks;
+                the first of them for None.
+            return_dict (bool): False returns a tuple.
+
+        Returns:
+            EncodecEncoderOutput
+
+        Raises:
+            InputError: naming the argument, what is wrong and what would be right.
+        """
+        audio = self._audio(input_values, padding_mask)
+        books = self._codebooks(bandwidth)
+        length = audio.shape[2]
+        chunk, stride = self.config.chunk_length or length, self.config.chunk_stride or length
+        codes, scales = [], []
+        for start in range(0, length, stride):
+            found, scale = self.audio_encoder.encode(Tensor(audio[:, :, start : start + chunk].copy()), books)
+            codes.append(found.asnumpy())
+            scales.append(scale if self.config.normalize else None)
+        missing = codes[0].shape[2] - codes[-1].shape[2]
+        codes[-1] = np.pad(codes[-1], ((0, 0), (0, 0), (0, missing)))
+        output = EncodecEncoderOutput(Tensor(np.stack(codes)), scales, missing)
+        return output if return_dict is not False else (output.audio_codes, scales, missing)
+
+    def decode(self, audio_codes, audio_scales=None, padding_mask=None, return_dict=None, last_frame_pad_length=0):
+        """Codes to audio.
+
+        Args:
+            audio_codes (Tensor): [chunks, B, K, frames]; fewer codebooks than the codec has are its first ones.
+            audio_scales (Sequence[Tensor]): `audio_scales` of `encode`; None for a codec that does not normalise.
+            padding_mask (Tensor): the audio is cut to its length, if it is the shorter.
+            return_dict (bool): False returns a tuple.
+            last_frame_pad_length (int): frames to drop from the last chunk, from `encode`.
+
+        Returns:
+            EncodecDecoderOutput
+
+        Raises:
+            InputError: naming the argument, what is wrong and what would be right.
+        """
+        codes = self._codes(audio_codes)
+        scales = [None] * len(codes) if audio_scales is None else list(audio_scales)
+        if len(scales) != len(codes):
+            raise InputError(f"audio_scales has {len(scales)} entries; expected one for each of {len(codes)} chunks")
+        pieces = []
+        for i, (chunk, scale) in enumerate(zip(codes, scales, strict=True)):
+            if i == len(codes) - 1 and last_frame_pad_length:
+                chunk = chunk[:, :, : chunk.shape[2] - last_frame_pad_length].copy()
+            pieces.append(self.audio_encoder.decode(Tensor(chunk), scale))
+        audio = pieces[0]
+        if self.config.chunk_length is not None:
+            audio = Tensor(overlap_add([piece.asnumpy() for piece in pieces], self.config.chunk_stride or 1))
+        if padding_mask is not None and padding_mask.shape[-1] < audio.shape[2]:
+            audio = audio[:, :, : padding_mask.shape[-1]]
+        return returned(EncodecDecoderOutput(audio), return_dict)
+
+    def construct(
+        self,
+        input_values=None,
+        padding_mask=None,
+        bandwidth=None,
+        audio_codes=None,
+        audio_scales=None,
+        return_dict=None,
+        last_frame_pad_length=0,
+    ):
+        """Audio to codes to audio; the arguments are those of `encode` and `decode`.
+
+        Args:
+            input_values (Tensor): [B, C, N]; or else `audio_codes` and `audio_scales` are given.
+
+        Returns:
+            EncodecOutput; the audio is as long as the input.
+
+        Raises:
+            InputError: naming the argument, what is wrong and what would be right.
+        """
+        inputs.exclusive(input_values=input_values, audio_codes=audio_codes)
+        if audio_codes is None:
+            coded = self.encode(input_values, padding_mask, bandwidth)
+            audio_codes, audio_scales = coded.audio_codes, coded.audio_scales
+            last_frame_pad_length = coded.last_frame_pad_length
+            padding_mask = input_values if padding_mask is None else padding_mask
+        audio = self.decode(audio_codes, audio_scales, padding_mask, True, last_frame_pad_length).audio_values
+        return returned(EncodecOutput(audio_codes, audio), return_dict)
+
+    def _audio(self, input_values, padding_mask):
+        """Samples [B, C, N] float32 with the padding silenced."""
+        audio = inputs.array("input_values", input_values, 3).astype(np.float32)
+        channels = self.config.audio_channels
+        if audio.shape[1] != channels:
+            raise InputError(f"input_values has {audio.shape[1]} channels; this codec has {channels}")
+        if not audio.size or not np.isfinite(audio).all():
+            raise InputError("input_values is empty or holds samples that are not finite; expected numbers in -1 to 1")
+        if padding_mask is None:
+            return audio
+        mask = inputs.array("padding_mask", padding_mask, (2, 3))
+        mask = mask.reshape(mask.shape[0], -1, mask.shape[-1])
+        if mask.shape[0] != audio.shape[0] or mask.shape[1] not in (1, channels) or mask.shape[2] != audio.shape[2]:
+            raise InputError(f"padding_mask has shape {mask.shape}; expected {(audio.shape[0], audio.shape[2])}")
+        return audio * (mask != 0)
+
+    def _codebooks(self, bandwidth):
+        """How many codebooks a bandwidth pays for."""
+        allowed = self.config.target_bandwidths
+        bandwidth = allowed[0] if bandwidth is None else bandwidth
+        if bandwidth not in allowed:
+            raise InputError(f"bandwidth is {bandwidth!r}; expected one of {', '.join(str(b) for b in allowed)}")
+        each = math.log2(self.config.codebook_size) * self.config.frame_rate
+        return min(max(1, math.floor(bandwidth * 1000 / each)), self.config.num_quantizers)
+
+    def _codes(self, audio_codes):
+        """Codes [chunks, B, K, frames] int32."""
+        codes = inputs.array("audio_codes", audio_codes, 4)
+        size, most = self.config.codebook_size, self.config.num_quantizers
+        if not codes.size or codes.shape[2] > most:
+            raise InputError(f"audio_codes has shape {codes.shape}; expected (chunks, batch, at most {most}, frames)")
+        if codes.min() < 0 or codes.max() >= size:
+            raise InputError(f"audio_codes holds {codes.min()} to {codes.max()}; expected codes 0 to {size - 1}")
+        if self.config.chunk_length is None and len(codes) != 1:
+            raise InputError(f"audio_codes holds {len(codes)} chunks; this codec codes audio as one")
+        return codes.astype(np.int32)
+
+
+def overlap_add(pieces, stride):
+    """Join pieces of audio that begin every `stride` samples, faded into each other.
+
+    Args:
+        pieces (list[numpy.ndarray]): [B, C, n] each, the last may be shorter.
+        stride (int): samples from one beginning to the next.
+
+    Returns:
+        numpy.ndarray: [B, C, N] float32; where pieces overlap their mean, weighted by a triangle over each.
+    """
+    length = pieces[0].shape[2]
+    triangle = 0.5 - np.abs(np.linspace(0, 1, length + 2, dtype=np.float32)[1:-1] - 0.5)
+    total = stride * (len(pieces) - 1) + pieces[-1].shape[2]
+    audio, weight = np.zeros((*pieces[0].shape[:2], total), np.float32), np.zeros(total, np.float32)
+    for i, piece in enumerate(pieces):
+        place = slice(i * stride, i * stride + piece.shape[2])
+        audio[:, :, place] += triangle[: piece.shape[2]] * piece
+        weight[place] += triangle[: piece.shape[2]]
+    return audio / weight

@@ -1,0 +1,119 @@
+"""Arguments of calls, checked: each function returns a Tensor or raises one sentence that says what would be right."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from ..errors import InputError
+
+
+def array(name, value, dimensions):
+    """The values of a Tensor, array or nested list.
+
+    Raises:
+        InputError: if there is another number of axes, or something else than numbers.
+    """
+    values = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
+    if values.ndim not in np.atleast_1d(dimensions) or not (
+        np.issubdtype(values.dtype, np.number) or values.dtype == bool
+    ):
+        wanted = " or ".join(str(n) for n in np.atleast_1d(dimensions))
+        raise InputError(f"{name} has shape {values.shape} and type {values.dtype}; expected {wanted} axes of numbers")
+    return values
+
+
+def exclusive(**given):
+    """Refuse to be given more than one of several arguments, or none."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} were both given; give one of them")
+    if not named:
+        raise InputError(f"the call lacks its input; give {' or '.join(given)}")
+
+
+def tokens(name, value, size):
+    """Token ids [B, S] int32 below `size`."""
+    ids = array(name, value, 2)
+    if ids.size == 0 or ids.min() < 0 or ids.max() >= size:
+        raise InputError(f"{name} must hold token ids 0 to {size - 1}; expected what this model's tokenizer returns")
+    return Tensor(ids.astype(np.int32))
+
+
+def codes(name, value, config):
+    """Codes [B * K, T] -> [B, K, T] int32; the start and padding code counts as a code."""
+    ids = array(name, value, (2, 3))
+    books = config.num_codebooks
+    if ids.ndim == 3 and ids.shape[1] != books or ids.ndim == 2 and ids.shape[0] % books or ids.size == 0:
+        raise InputError(
+            f"{name} has shape {ids.shape}; expected (batch * {books}, columns): {books} rows for each prompt"
+        )
+    if ids.min() < 0 or ids.max() > config.vocab_size:
+        raise InputError(
+            f"{name} holds {ids.min()} to {ids.max()}; expected codes 0 to {config.vocab_size - 1}, "
+            f"or {config.vocab_size} for the start"
+        )
+    return Tensor(ids.reshape(-1, books, ids.shape[-1]).astype(np.int32))
+
+
+def labels(value, config):
+    """Labels [B, T, K] -> [B, K, T] int32."""
+    wanted = array("labels", value, 3)
+    if wanted.shape[2] != config.num_codebooks or wanted.size == 0:
+        raise InputError(
+            f"labels has shape {wanted.shape}; expected (batch, columns, {config.num_codebooks} codebooks)"
+        )
+    if ((wanted < 0) & (wanted != -100)).any() or wanted.max() > config.vocab_size:
+        raise InputError(
+            f"labels must be codes 0 to {config.vocab_size - 1}; -100 or {config.vocab_size} where none counts"
+        )
+    return Tensor(wanted.transpose(0, 2, 1).astype(np.int32))
+
+
+def states(name, value, width):
+    """Embeddings or hidden states [B, length, width]; a Tensor stays the same Tensor, so that gradients reach it."""
+    found = value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float32))
+    if found.ndim != 3 or found.shape[2] != width or found.shape[1] == 0:
+        raise InputError(f"{name} has shape {tuple(found.shape)}; expected (batch, length, {width})")
+    return found
+
+
+def mask(name, value, shape):
+    """A mask of a known shape: int32, 1 where something counts; ones for None."""
+    if value is None:
+        return Tensor(np.ones(shape, np.int32))
+    kept = array(name, value, len(shape))
+    if kept.shape != tuple(shape):
+        raise InputError(f"{name} has shape {kept.shape}; expected {tuple(shape)}")
+    if ((kept != 0) & (kept != 1)).any():
+        raise InputError(f"{name} holds {kept.min()} to {kept.max()}; expected 1 where something counts, else 0")
+    return Tensor(kept.astype(np.int32))
+
+
+def head_mask(name, value, layers, heads):
+    """Factors of the attention weights, [layers, heads] float32; None for none."""
+    if value is None:
+        return None
+    factors = value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float32))
+    if tuple(factors.shape) != (layers, heads):
+        raise InputError(f"{name} has shape {tuple(factors.shape)}; expected {layers} layers by {heads} heads")
+    return factors.astype(ms.float32)
+
+
+def past(value, config, rows):
+    """`past_key_values` of an earlier call, checked against the model and the batch; None for an empty one."""
+    if value is None or len(value) == 0:
+        return None
+    heads = config.num_attention_heads
+    size = config.hidden_size // heads
+    if len(value) != config.num_hidden_layers or not all(
+        isinstance(layer, (tuple, list))
+        and len(layer) in (2, 4)
+        and all(isinstance(part, Tensor) and part.ndim == 4 for part in layer)
+        and all(part.shape[:2] == (rows, heads) and part.shape[3] == size for part in layer)
+        for layer in value
+    ):
+        raise InputError(
+            f"past_key_values does not fit this call; expected what a call with {rows} prompts returned: for each of "
+            f"{config.num_hidden_layers} layers 2 or 4 tensors of shape ({rows}, {heads}, length, {size})"
+        )
+    return tuple(tuple(layer) for layer in value)
