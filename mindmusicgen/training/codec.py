@@ -114,3 +114,39 @@ class CodecLoss(nn.Cell):
     def draw(self, rng, rows, frames):
         """The `fresh` input for a batch of `rows` clips with `frames` frames each."""
         return rng.integers(0, rows * frames, self.quantizer.counts.shape, dtype=np.int32)
+
+
+class DecoderLoss(nn.Cell):
+    """What the training of a codec's decoder alone minimises: encoder and codebooks stay, and so do all codes.
+
+    Args:
+        codec (Encodec): the codec, trained with `CodecLoss`.
+        waveform_weight (float): weight of the mean absolute difference of the waveforms.
+
+    Inputs:
+        - **audio** (Tensor) - [B, C, N] float32.
+
+    Outputs:
+        loss, and the metrics named in `metric_names`.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    metric_names = ("loss", "log-mel distance", "waveform distance")
+
+    def __init__(self, codec, waveform_weight=5.0):
+        super().__init__()
+        self.codec, self.waveform_weight = codec, waveform_weight
+        self.spectral = SpectralLoss(codec.config.sampling_rate)
+        for cell in (codec.encoder, codec.quantizer):
+            for parameter in cell.get_parameters():
+                parameter.requires_grad = False
+
+    def construct(self, audio):
+        rows, channels, length = audio.shape
+        codes, _ = self.codec.encode(audio, self.codec.quantizer.num_quantizers)
+        made = self.codec.decode(ops.stop_gradient(codes))
+        waveform = ops.abs(made - audio).mean()
+        spectral = self.spectral(made.reshape(rows * channels, length), audio.reshape(rows * channels, length))
+        return spectral + self.waveform_weight * waveform, (spectral, waveform)

@@ -15,24 +15,16 @@ from config import CODES, codec_config, model_config
 from synthesiser import draw_song, render
 from tokenizer import train_tokenizer
 from tqdm import tqdm
+from train_codec import load_codec
 
 from mindmusicgen import MusicgenForConditionalGeneration
-from mindmusicgen.checkpoint.safetensors_file import open_safetensors
 from mindmusicgen.training.language_model import CaptionedCodes, LanguageModelLoss
-from mindmusicgen.training.loop import STATE, Trainer
+from mindmusicgen.training.loop import Trainer
 
 FRAMES = 512  # of a song that is coded: 10.24 s
 TEXT = 48  # tokens of a caption, padding included
 CAPTIONS = 6  # of every song
 FIRST_SONG = 1_000_000  # its seed; the codec trained on others, evaluation uses seeds below 100,000
-
-
-def load_codec(model, folder):
-    """Fill the model's codec from the training state of train_codec.py."""
-    tensors = open_safetensors(os.path.join(folder, STATE))
-    for name, parameter in model.audio_encoder.parameters_and_names():
-        stored = name.split("audio_encoder.")[-1]
-        parameter.asnumpy()[...] = tensors[f"network.codec.{stored}"].read()
 
 
 def code_songs(model, path, count, batch=8):
@@ -87,7 +79,7 @@ def main():
     target = os.path.join(arguments.output, "model")
     tokenizer = train_tokenizer(target)
     model = MusicgenForConditionalGeneration(model_config(len(tokenizer))).initialise(arguments.seed, std=0.03)
-    load_codec(model, arguments.codec)
+    load_codec(model.audio_encoder, arguments.codec)
     codes = code_songs(model, os.path.join(arguments.output, "codes.npz"), arguments.songs)
     captions = tokenize(tokenizer, arguments.songs)
     songs = [draw_song(FIRST_SONG + i) for i in range(arguments.songs)]
