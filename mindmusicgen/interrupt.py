@@ -23,7 +23,7 @@ class Interrupts:
 
     def _wait(self):
         while not self.done.is_set():
-            received = signal.sigtimedwait([signal.SIGINT], 0.1)
+            received = signal.sigtimedwait([signal.SIGINT], 0.02)  # a stream ends this thread at every chunk
             # A process that was stopped (Ctrl-Z) and goes on gets a result here that holds no signal (CPython).
             if received is not None and received.si_signo == signal.SIGINT:
                 if self.received.is_set():

@@ -15,7 +15,7 @@ from captions import caption, english
 from measure import accent, brightness, faults, has_drums, si_sdr, spectrogram, stft_distance, tempo, tempo_error
 from synthesiser import RATE, draw_song, render
 
-from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor
+from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor, write_audio
 from mindmusicgen.training.language_model import LanguageModelLoss, delayed_columns
 from mindmusicgen.training.spectral import mel_filters
 
@@ -23,6 +23,12 @@ FRAMES = 512
 SONGS, PROMPTS = 10_000, 50_000  # first seeds; training uses seeds from 100,000 on
 TOLERANCE = 0.08
 DARK = -2.7  # see `brightness`
+SHOWN = 5  # seconds of a sound that is drawn
+EXAMPLES = [
+    "upbeat 80s pop with drums and synth bass, 120 bpm",
+    "slow ambient piece with synth pads, no drums, 70 bpm",
+    "fast bright chiptune with drums, 160 bpm",
+]
 
 
 def held_out(count):
@@ -51,7 +57,9 @@ def measure_codec(model, audio, codes, decoded, plots):
         used, full = (counts > 0).mean(), np.log2(len(counts))
         print(f"  codebook {k}: {used:6.1%} of the codes used, {entropy:.2f} bits of {full:.0f}")
     if plots:
-        plot_pairs(audio[:3, 0], decoded[:3, 0], os.path.join(plots, "codec.png"))
+        plot_spectrograms([audio[:3, 0], decoded[:3, 0]], os.path.join(plots, "codec.png"))
+        for name, wave in (("before", audio[0]), ("after", decoded[0])):
+            write_audio(os.path.join(plots, f"codec-{name}.ogg"), wave[:, : SHOWN * RATE], RATE)
 
 
 def baseline_cross_entropy(train, test, size, order):
@@ -143,12 +151,21 @@ def measure_prompts(model, processor, count, guidances, batch=8, seconds=10):
     return texts, kept
 
 
-def plot_pairs(above, below, path):
-    """Log spectrograms in two rows."""
+def show_examples(model, processor, plots):
+    """Music for EXAMPLES: sound files and a picture."""
+    made = model.generate(**processor(EXAMPLES), max_new_tokens=503, seed=1).asnumpy()[:, 0]
+    for number, wave in enumerate(made, 1):
+        write_audio(os.path.join(plots, f"example-{number}.ogg"), wave[None], RATE)
+    plot_spectrograms([made[:, : SHOWN * RATE]], os.path.join(plots, "examples.png"))
+
+
+def plot_spectrograms(rows, path):
+    """Log spectrograms of waveforms, in rows."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * len(above), 5), layout="constrained")
-    for axes, wave in zip(figure.subplots(2, len(above)).ravel(), (*above, *below), strict=True):
+    figure = Figure(figsize=(4 * len(rows[0]), 2.5 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), len(rows[0])).ravel()
+    for axes, wave in zip(panels, [wave for row in rows for wave in row], strict=True):
         image = np.log(spectrogram(wave) + 1e-2).T
         axes.imshow(image, origin="lower", aspect="auto", extent=(0, len(wave) / RATE, 0, RATE / 2000), cmap="magma")
         axes.set(xlabel="seconds", ylabel="kHz")
@@ -178,6 +195,8 @@ def main():
     if arguments.prompts:
         print(f"prompts, {arguments.prompts} held out, 10 s each")
         measure_prompts(model, processor, arguments.prompts, arguments.guidance)
+    if arguments.plots:
+        show_examples(model, processor, arguments.plots)
 
 
 if __name__ == "__main__":
