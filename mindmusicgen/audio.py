@@ -1,5 +1,6 @@
 """Audio files, through soundfile."""
 
+import io
 import os
 import wave
 from fractions import Fraction
@@ -16,6 +17,7 @@ FORMATS = {  # container, and for each bit depth its encoding, the default first
     ".ogg": ("OGG", {None: "VORBIS"}),
 }
 NORMALIZATIONS = ("none", "peak", "loudness")
+SILENCE = 1e-4  # a peak below it is no music: 16 bit audio has a step of 3e-5
 PEAK = 10 ** (-1 / 20)  # -1 dBFS: room for what lossy encoders add
 LOUDNESS = -14.0  # LUFS: what streaming services play at
 
@@ -213,16 +215,15 @@ class PcmStream:
     """
 
     def __init__(self, file, sampling_rate, channels, samples, header=True):
-        self.file, self.writer = file, None
+        self.file = file
         if header:
-            self.writer = wave.open(file, "wb")  # noqa: SIM115 - closing it would seek back to the header
-            self.writer.setparams((channels, 2, sampling_rate, samples, "NONE", ""))
+            made = io.BytesIO()  # the writer would want to correct the header, and a pipe cannot go back
+            with wave.open(made, "wb") as writer:
+                writer.setparams((channels, 2, sampling_rate, samples, "NONE", ""))
+                writer.writeframesraw(b"")
+                self.file.write(made.getvalue())
 
     def write(self, samples):
         """Write [channels, n]; beyond -1 to 1 they are clipped."""
-        data = (np.clip(samples, -1, 1).T * 32767).round().astype("<i2").tobytes()
-        if self.writer is None:
-            self.file.write(data)
-        else:
-            self.writer.writeframesraw(data)
+        self.file.write((np.clip(samples, -1, 1).T * 32767).round().astype("<i2").tobytes())
         self.file.flush()

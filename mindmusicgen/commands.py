@@ -143,13 +143,18 @@ def _audio_prompts(arguments, model):
 
 
 def _recipe(arguments, options, number, seed):
-    """What made a piece, to be kept in its file."""
-    recipe = {"mindmusicgen": __version__, "model": arguments.model, "dtype": arguments.dtype}
+    """What made a piece, to be kept in its file; of files and folders only the name, for the piece may be shared."""
+
+    def named(value):
+        return os.path.basename(os.path.abspath(value)) if os.path.exists(value) else value
+
+    recipe = {"mindmusicgen": __version__, "model": named(arguments.model), "dtype": arguments.dtype}
     if arguments.prompts:
         recipe["prompt"] = arguments.prompts[number]
     for name in ("negative_prompt", "audio"):
-        if getattr(arguments, name):
-            recipe[name] = getattr(arguments, name)
+        value = getattr(arguments, name)
+        if value:
+            recipe[name] = [named(path) for path in value] if isinstance(value, list) else value
     left_out = ("seed", "num_return_sequences")
     recipe |= {name: value for name, value in options.items() if value is not None and name not in left_out}
     return recipe | {"seed": seed}
