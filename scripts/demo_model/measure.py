@@ -68,15 +68,20 @@ def drum_score(audio):
 
 
 def has_drums(audio):
-    """Whether drums are heard; right for 97 % of 120 synthesised songs, on which the limits were chosen."""
+    """Whether drums are heard. The limits suit the demo's codec, which blurs what is short: chosen on 72 synthesised
+    songs, where 92 % come out right as they are, and 90 % from the codec."""
     noise, thump = drum_score(audio)
-    return noise > 0.158 or thump > 29
+    return noise > 0.21 or thump > 22
 
 
 def brightness(audio):
-    """Share of the sustained sound's power above 1.5 kHz, as log10; -2.7 splits dark and bright songs (88 % right)."""
-    power = np.median(spectrogram(audio), axis=0) ** 2
-    return float(np.log10(power[np.fft.rfftfreq(1024, 1 / RATE) > 1500].sum() / (power.sum() + 1e-12) + 1e-9))
+    """Power of the sustained sound from 1.5 to 5 kHz over that from 0.1 to 1.5 kHz, as log10.
+
+    A limit of -2.18 splits dark and bright songs: 87 % of 47 songs right, and only 64 % from the demo's codec, which
+    fills quiet bands with noise."""
+    power, hertz = np.median(spectrogram(audio), axis=0) ** 2, np.fft.rfftfreq(1024, 1 / RATE)
+    high, low = (power[(hertz > a) & (hertz < b)].sum() for a, b in ((1500, 5000), (99, 1500)))
+    return float(np.log10(high / (low + 1e-12) + 1e-9))
 
 
 def accent(audio, bpm):
