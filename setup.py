@@ -10,8 +10,8 @@ HERE = Path(__file__).parent
 # MindSpore may unload a library whose threads still wait in it; -z nodelete keeps it.
 KERNELS = Extension(
     "mindmusicgen.ops._kernels",
-    sources=["mindmusicgen/ops/csrc/kernels.c"],
-    depends=["mindmusicgen/ops/csrc/kernels_simd.h"],
+    sources=[f"mindmusicgen/ops/csrc/{name}.c" for name in ("kernels", "quantized", "sampling")],
+    depends=sorted(str(path.relative_to(HERE)) for path in HERE.glob("mindmusicgen/ops/csrc/*.h")),
     libraries=["m"],
     extra_compile_args=["-O3", "-std=gnu11", "-fvisibility=hidden", "-pthread"],
     extra_link_args=["-pthread", "-Wl,-z,nodelete"],
@@ -19,7 +19,7 @@ KERNELS = Extension(
 )
 
 ORACLE = ["torch>=2.4", "transformers>=4.57,<6"]
-TEST = ["pytest>=8", "ruff>=0.6"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"]
 
 setup(
     name="mindmusicgen",

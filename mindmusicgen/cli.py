@@ -53,6 +53,12 @@ def _add_generate(parser):
     parser.add_argument(
         "--audio", action="append", metavar="FILE", help="audio or codes (.npz) to continue; give one, or one a prompt"
     )
+    parser.add_argument(
+        "--melody",
+        action="append",
+        metavar="FILE",
+        help="audio whose melody a melody model follows; one, or one a prompt",
+    )
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what the music should not be")
     parser.add_argument("--copies", type=int, default=1, help="pieces for each prompt (1)")
     parser.add_argument("--seed", type=int, help="repeat a result; piece i uses seed + i (default: a fresh one)")
@@ -67,6 +73,7 @@ def _add_generate(parser):
     parser.add_argument("--top-p", type=float, help="choose among the most likely codes that hold this probability")
     parser.add_argument("--greedy", action="store_true", help="always take the most likely code")
     parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
+    parser.add_argument("--quantization", help="int8: the decoder's weights in 8 bits, faster on a CPU")
     parser.add_argument("--device", choices=("CPU", "Ascend"), help="where to compute (default: MindSpore's choice)")
     _add_output(parser, f"{OUTPUT} (out.wav); - streams to standard output while the music is made")
     parser.add_argument("--raw", action="store_true", help="with --output -: bare 16 bit samples without a WAV header")
@@ -108,6 +115,7 @@ def _add_convert(parser):
     parser.add_argument("model", help="folder or hub id of a Hugging Face checkpoint")
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
+    parser.add_argument("--quantize", help="int8: store the decoder's weights in 8 bits, for a faster CPU run")
     parser.set_defaults(run=commands.run_convert)
 
 

@@ -62,9 +62,11 @@ def _check_generate(arguments):
         raise InputError("a prompt is empty; describe the music, as in '80s pop track with bassy drums and synth'")
     if arguments.negative_prompt is not None and not arguments.prompts:
         raise InputError("a negative prompt needs a prompt beside it; describe the music as well")
-    if arguments.audio and len(arguments.audio) not in (1, max(len(arguments.prompts), 1)):
-        count = len(arguments.audio)
-        raise InputError(f"there are {count} audio prompts for {len(arguments.prompts)} prompts; give one, or one each")
+    for name, given in (("audio prompts", arguments.audio), ("melodies", arguments.melody)):
+        if given and len(given) not in (1, max(len(arguments.prompts), 1)):
+            raise InputError(
+                f"there are {len(given)} {name} for {len(arguments.prompts)} prompts; give one, or one each"
+            )
 
 
 def output_paths(output, count):
@@ -75,29 +77,36 @@ def output_paths(output, count):
     return [f"{stem}-{i + 1}{ending}" for i in range(count)]
 
 
-def _open(arguments, dtype="float32"):
+def _open(arguments, dtype="float32", quantization=None):
     """The model and its processor."""
-    from .composite import MusicgenForConditionalGeneration
-    from .processing import MusicgenProcessor
+    from .checkpoint.folder import model_class
+    from .checkpoint.source import resolve
+    from .melody_processing import AutoProcessor
 
-    options = {name: getattr(arguments, name) for name in ("revision", "cache_dir", "local_files_only")}
-    processor = MusicgenProcessor.from_pretrained(arguments.model, **options)
-    return MusicgenForConditionalGeneration.from_pretrained(arguments.model, dtype=dtype, **options), processor
+    options = {name: getattr(arguments, name) for name in ("cache_dir", "local_files_only")}
+    folder = resolve(arguments.model, arguments.revision, **options)
+    processor = AutoProcessor.from_pretrained(folder, **options)
+    chosen = model_class(folder)
+    if getattr(arguments, "melody", None) and chosen.model_type != "musicgen_melody":
+        raise InputError(
+            f"--melody for a text model: {arguments.model} follows words alone; use a model such as "
+            "facebook/musicgen-melody, or leave --melody out"
+        )
+    return chosen.from_pretrained(folder, dtype=dtype, quantization=quantization, **options).run_once(), processor
 
 
 def _prepare(arguments):
     """The model, and for its `generate` the inputs and the other arguments."""
-    model, processor = _open(arguments, arguments.dtype)
+    model, processor = _open(arguments, arguments.dtype, arguments.quantization)
     audio = _audio_prompts(arguments, model)
+    wanted = {"text": arguments.prompts or None, "audio": audio if isinstance(audio, list) else None}
+    if arguments.melody:  # the processor's audio is the melody then
+        wanted |= {"audio": arguments.melody, "audio_prompt": wanted["audio"], "truncation": not _slides(arguments)}
+    elif model.model_type == "musicgen_melody":
+        wanted["audio_prompt"] = wanted.pop("audio")
     inputs = {}
-    if arguments.prompts or isinstance(audio, list):
-        inputs = dict(
-            processor(
-                text=arguments.prompts or None,
-                negative_text=arguments.negative_prompt,
-                audio=audio if isinstance(audio, list) else None,
-            )
-        )
+    if any(wanted[name] is not None for name in wanted if name != "truncation"):
+        inputs = dict(processor(negative_text=arguments.negative_prompt, **wanted))
     if audio is not None and not isinstance(audio, list):
         inputs["audio_codes"] = audio
     options = {
@@ -119,6 +128,13 @@ def _prepare(arguments):
         options["duration"] = 10.0 if arguments.duration is None else arguments.duration
         options["extend_stride"] = arguments.extend_stride
     return model, inputs, options
+
+
+def _slides(arguments):
+    """Whether the music is longer than the model hears at a time."""
+    from .generation.settings import TRAINED_SECONDS
+
+    return arguments.max_new_tokens is None and (arguments.duration or 0) > TRAINED_SECONDS
 
 
 def _audio_prompts(arguments, model):
@@ -151,7 +167,7 @@ def _recipe(arguments, options, number, seed):
     recipe = {"mindmusicgen": __version__, "model": named(arguments.model), "dtype": arguments.dtype}
     if arguments.prompts:
         recipe["prompt"] = arguments.prompts[number]
-    for name in ("negative_prompt", "audio"):
+    for name in ("negative_prompt", "audio", "melody", "quantization"):
         value = getattr(arguments, name)
         if value:
             recipe[name] = [named(path) for path in value] if isinstance(value, list) else value
@@ -263,6 +279,7 @@ def run_convert(arguments, interrupts):
         arguments.model,
         arguments.output,
         dtype=arguments.dtype,
+        quantize=arguments.quantize,
         revision=arguments.revision,
         cache_dir=arguments.cache_dir,
         local_files_only=arguments.local_files_only,

@@ -4,8 +4,6 @@ The composite holds the three networks and the checkpoint's configs; the loop it
 `generation.generator`, the networks in `models`, and what a call of the model returns in `pieces`.
 """
 
-import contextlib
-import ctypes
 import threading
 from dataclasses import dataclass
 
@@ -18,14 +16,19 @@ from .errors import InputError
 from .generation import decode_loop, inputs, settings
 from .generation.generator import CodeGenerator
 from .generation.incremental_decoder import IncrementalDecoder
+from .generation.quantized_loop import QuantizedGenerator
 from .interrupt import interruptible
 from .models.encodec import Encodec
 from .models.layers import additive_mask, initialise
 from .models.musicgen import MusicgenDecoder
+from .models.quantized import QuantizedMusicgenDecoder
 from .models.t5 import T5Encoder
+from .ops.memory import release_free_memory, release_mapped
 from .pieces.composite import forward
+from .quantization import expand_without_kernels, quantise_model
 
 PIECE_SECONDS = 5.0  # of more than 30 s that are decoded at a time
+SMALL_PIECE_SECONDS = 1.0  # the same of a quantised model, which is there to be small: at any length
 SHORTEST_CHUNK = 0.2  # seconds
 
 
@@ -57,6 +60,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         dtype (mindspore.dtype): dtype of text encoder and decoder, float32 or float16; logits, sampling and the
             codec are always float32.
         generation_config (transformers.GenerationConfig): defaults of `generate`.
+        quantization (str): "int8" for a decoder with weights of 8 bits, which only a checkpoint can fill.
 
     Parameters are zeros until `initialise` or `from_pretrained` fills them.
 
@@ -64,17 +68,17 @@ class MusicgenForConditionalGeneration(nn.Cell):
         ``Ascend`` ``CPU``
     """
 
-    def __init__(self, config, dtype=ms.float32, generation_config=None):
+    model_type = "musicgen"  # of the config.json that this class opens
+    generator = CodeGenerator
+
+    def __init__(self, config, dtype=ms.float32, generation_config=None, quantization=None):
         super().__init__(auto_prefix=False)
-        self.config = config
+        self.config, self.quantization, self.mapped = config, quantization, {}
         self.generation_config = generation_config or checkpoint_folder.default_generation_config(config)
         self.dtype = dtype
         self.text_encoder = T5Encoder(config.text_encoder, dtype)
         self.audio_encoder = Encodec(config.audio_encoder)
-        self.decoder = MusicgenDecoder(config.decoder, dtype)
-        self.conditioner = decode_loop.TextConditioner(
-            config.text_encoder.hidden_size, config.decoder.hidden_size, dtype
-        )
+        self.decoder, self.conditioner = self._decoding_parts(config, dtype)
         self.update_parameters_name("")
         self.set_train(False)
         self.encode_text = ms.jit(self.text_encoder.construct, fullgraph=True)
@@ -84,8 +88,18 @@ class MusicgenForConditionalGeneration(nn.Cell):
             ms.jit(self.audio_encoder.decode_recurrent, fullgraph=True),
             ms.jit(self.audio_encoder.decode_convolutions, fullgraph=True),
         )
-        self._generator = CodeGenerator(self.decoder, self.conditioner, config.decoder)
+        self._generator = self._make_generator()
         self._stopped = threading.Event()
+
+    def _decoding_parts(self, config, dtype):
+        """The decoder, and what makes of the text what it reads."""
+        text_dim, dim = config.text_encoder.hidden_size, config.decoder.hidden_size
+        decoder = QuantizedMusicgenDecoder if self.quantization else MusicgenDecoder
+        return decoder(config.decoder, dtype), decode_loop.TextConditioner(text_dim, dim, dtype)
+
+    def _make_generator(self):
+        kind = QuantizedGenerator if self.quantization else self.generator
+        return kind(self.decoder, self.conditioner, self.config.decoder)
 
     @classmethod
     def from_pretrained(
@@ -95,6 +109,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         revision=None,
         cache_dir=None,
         local_files_only=False,
+        quantization=None,
     ):
         """Open a checkpoint: a Hugging Face folder, a folder written by `mindmusicgen convert`, a hub id, or the demo.
 
@@ -104,11 +119,36 @@ class MusicgenForConditionalGeneration(nn.Cell):
             revision (str): branch, tag or commit on the hub.
             cache_dir (str): where downloads are kept.
             local_files_only (bool): do not ask the hub.
+            quantization (str): "int8" rounds the decoder's weights to 8 bits, which is faster on a CPU; None takes them
+                as they are stored, and a folder that was converted to int8 stays so.
 
         Raises:
             InputError: if there is no such model, or its files are damaged or do not fit its config.
         """
-        return checkpoint_folder.load(cls, model, dtype, revision, cache_dir, local_files_only)
+        return checkpoint_folder.load(cls, model, dtype, revision, cache_dir, local_files_only, quantization)
+
+    def quantize(self, quantization="int8"):
+        """Round the decoder's weights to 8 bits, in place. Where the kernels cannot run they are expanded again.
+
+        Args:
+            quantization (str): "int8".
+
+        Returns:
+            MusicgenForConditionalGeneration: the model itself.
+
+        Raises:
+            InputError: for another name, dtype or kind of model.
+        """
+        quantise_model(self, quantization)
+        expand_without_kernels(self)
+        return self
+
+    def use_decoder(self, decoder, quantization):
+        """Go on with another decoder of the same sizes; `quantization` says what it is."""
+        self.decoder, self.quantization = decoder, quantization
+        self.update_parameters_name("")
+        self.set_train(False)
+        self._generator = self._make_generator()
 
     def save_pretrained(self, folder, dtype=None):
         """Write a Hugging Face folder: config, generation config and safetensors that transformers loads.
@@ -121,6 +161,8 @@ class MusicgenForConditionalGeneration(nn.Cell):
 
     def initialise(self, seed=0, std=0.02):
         """Fill all parameters with random weights; returns the model."""
+        if self.quantization:
+            raise InputError("a quantised model cannot be filled with random weights; quantise after initialise")
         initialise(self, seed, std)
         return self
 
@@ -178,6 +220,13 @@ class MusicgenForConditionalGeneration(nn.Cell):
         ids = decoder_input_ids.reshape(-1, self.config.decoder.num_codebooks, columns)
         x, _ = self.decoder(ids, self.decoder.cross_keys_values(states), mask)
         return self.decoder.logits(x).reshape(-1, columns, self.config.decoder.vocab_size)
+
+    def run_once(self):
+        """Run text encoder and codec uncompiled from now on: for a program that makes one piece and ends, compiling
+        them takes seconds longer than it saves. Returns the model."""
+        self.encode_text = self.text_encoder.construct
+        self.encode_audio, self.decode_audio = self.audio_encoder.encode, self.audio_encoder.decode
+        return self
 
     def get_unconditional_inputs(self, num_samples=1):
         """Arguments of `generate` for music without a prompt, to be passed with `**`.
@@ -312,10 +361,12 @@ class MusicgenForConditionalGeneration(nn.Cell):
         size, books = self.config.decoder.vocab_size, self.config.decoder.num_codebooks
         if codes.shape[1] != books or not codes.size or codes.min() < 0 or codes.max() >= size:
             raise InputError(f"codes has shape {codes.shape}; expected (batch, {books}, frames), each 0 to {size - 1}")
-        _release_free_memory()
-        if codes.shape[2] <= settings.TRAINED_SECONDS * self.frame_rate:
+        release_free_memory()
+        small = self.quantization and IncrementalDecoder.supports(self.config.audio_encoder)
+        piece, whole = (SMALL_PIECE_SECONDS,) * 2 if small else (PIECE_SECONDS, settings.TRAINED_SECONDS)
+        if codes.shape[2] <= whole * self.frame_rate:
             return Tensor(self._joined(self.decode_audio(Tensor(self._sides(codes))).asnumpy()))
-        decoder, length = self._incremental_decoder(PIECE_SECONDS), codes.shape[2]
+        decoder, length = self._incremental_decoder(piece), codes.shape[2]
         channels, hop = self.config.decoder.audio_channels, self.config.audio_encoder.hop_length
         audio, done = np.empty((len(codes), channels, length * hop), np.float32), 0
         for start in range(0, length, decoder.piece):
@@ -363,14 +414,15 @@ class MusicgenForConditionalGeneration(nn.Cell):
         audio = take("input_values", "padding_mask", "audio_codes", "decoder_input_ids")
         seed, callback, show, config = take("seed", "callback", "progress", "generation_config").values()
         self._stopped.clear()
-        return inputs.prepare(self, text, audio, config or self.generation_config, arguments, seed), callback, show
+        return self._prepare(text, audio, config or self.generation_config, arguments, seed), callback, show
+
+    def _prepare(self, text, audio, generation_config, arguments, seed):
+        """What is to be made, checked: a `Request`."""
+        return inputs.prepare(self, text, audio, generation_config, arguments, seed)
 
     def _generate_codes(self, request, callback, show):
         """The next final codes, [B, K, n], until all are made."""
+        if self.quantization and self.mapped:
+            request.states.asnumpy()  # the text encoder is done
+            release_mapped(array for name, array in self.mapped.items() if name.startswith("text_encoder."))
         return self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, self._stopped)
-
-
-def _release_free_memory():
-    """Give back what compiling the graphs freed: 0.2 GB of the peak for musicgen-small. glibc only."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -3,16 +3,24 @@
 Objects made by transformers itself serve everywhere in this package too.
 """
 
-from transformers import EncodecConfig, MusicgenDecoderConfig, T5Config
+from transformers import EncodecConfig, MusicgenDecoderConfig, MusicgenMelodyDecoderConfig, T5Config
 from transformers import MusicgenConfig as _MusicgenConfig
+from transformers import MusicgenMelodyConfig as _MusicgenMelodyConfig
 
 from .checkpoint.folder import quiet_transformers
 
-__all__ = ["EncodecConfig", "MusicgenConfig", "MusicgenDecoderConfig", "T5Config"]
+__all__ = [
+    "EncodecConfig",
+    "MusicgenConfig",
+    "MusicgenDecoderConfig",
+    "MusicgenMelodyConfig",
+    "MusicgenMelodyDecoderConfig",
+    "T5Config",
+]
 
 
-class MusicgenConfig(_MusicgenConfig):
-    """`transformers.MusicgenConfig` with `from_sub_models_config`, which version 5 of transformers dropped."""
+class _FromSubModels:
+    """What version 5 of transformers dropped."""
 
     @classmethod
     def from_sub_models_config(cls, text_encoder_config, audio_encoder_config, decoder_config, **kwargs):
@@ -21,11 +29,11 @@ class MusicgenConfig(_MusicgenConfig):
         Args:
             text_encoder_config (transformers.T5Config): the text encoder's.
             audio_encoder_config (transformers.EncodecConfig): the codec's.
-            decoder_config (transformers.MusicgenDecoderConfig): the decoder's.
-            **kwargs: further fields of the composite's config.
+            decoder_config (transformers.MusicgenDecoderConfig | MusicgenMelodyDecoderConfig): the decoder's.
+            **kwargs: further fields of the composite's config, such as chroma_length.
 
         Returns:
-            MusicgenConfig
+            this class.
         """
         with quiet_transformers():
             return cls(
@@ -34,3 +42,11 @@ class MusicgenConfig(_MusicgenConfig):
                 decoder=decoder_config.to_dict(),
                 **kwargs,
             )
+
+
+class MusicgenConfig(_FromSubModels, _MusicgenConfig):
+    """`transformers.MusicgenConfig` with `from_sub_models_config`."""
+
+
+class MusicgenMelodyConfig(_FromSubModels, _MusicgenMelodyConfig):
+    """`transformers.MusicgenMelodyConfig` with `from_sub_models_config`."""

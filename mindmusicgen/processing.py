@@ -35,7 +35,7 @@ class MusicgenProcessor:
             InputError: if the folder has no usable tokenizer.
         """
         folder = resolve(model, revision, cache_dir, local_files_only)
-        layout = audio_layout(folder) if is_audiocraft(folder) else _audio_layout(folder)
+        layout = audio_layout(folder) if is_audiocraft(folder) else cls._layout(folder)
         folder = tokenizer_folder(folder, cache_dir, local_files_only)
         wanted = ("tokenizer.json", "spiece.model")
         if not any(os.path.isfile(os.path.join(folder, name)) for name in wanted):
@@ -53,7 +53,19 @@ class MusicgenProcessor:
     def save_pretrained(self, folder):
         """Write the tokenizer's files and the audio layout into a folder, as transformers' processor does."""
         self.tokenizer.save_pretrained(folder)
-        layout = {
+        with open(os.path.join(folder, LAYOUT), "w", encoding="utf-8") as file:
+            json.dump(self._stored_layout(), file, indent=2)
+
+    @staticmethod
+    def _layout(folder):
+        """The arguments of `__init__` behind the tokenizer, for the model in a folder."""
+        if is_melody(folder):
+            raise InputError(f"{folder} is a melody model's; open it with MusicgenMelodyProcessor, or AutoProcessor")
+        return _audio_layout(folder)
+
+    def _stored_layout(self):
+        """What transformers' processor keeps in preprocessor_config.json."""
+        return {
             "feature_extractor_type": "EncodecFeatureExtractor",
             "feature_size": self.channels,
             "padding_side": "left",
@@ -62,8 +74,6 @@ class MusicgenProcessor:
             "return_attention_mask": True,
             "sampling_rate": self.sampling_rate,
         }
-        with open(os.path.join(folder, LAYOUT), "w", encoding="utf-8") as file:
-            json.dump(layout, file, indent=2)
 
     def __call__(
         self, text=None, audio=None, sampling_rate=None, negative_text=None, padding=True, return_tensors="ms"
@@ -120,10 +130,7 @@ class MusicgenProcessor:
 
     def _audio(self, audio, sampling_rate, padding):
         """input_values [B, channels, N] float32 and padding_mask [B, N] int32, padded on the left."""
-        several = isinstance(audio, (list, tuple)) and not (audio and np.isscalar(audio[0]) and not _is_path(audio[0]))
-        clips = [self._clip(one, sampling_rate) for one in (audio if several else [audio])]
-        if not clips:
-            raise InputError("audio is an empty list; give a file or samples for each prompt")
+        clips = self._clips(audio, sampling_rate, self.channels)
         longest = max(clip.shape[1] for clip in clips)
         if not padding and any(clip.shape[1] != longest for clip in clips):
             raise InputError("the audio prompts differ in length; call the processor with padding=True")
@@ -134,10 +141,18 @@ class MusicgenProcessor:
             mask[row, longest - clip.shape[1] :] = 1
         return {"input_values": values, "padding_mask": mask}
 
-    def _clip(self, audio, sampling_rate):
-        """One audio prompt, [channels, N]."""
-        if _is_path(audio):
-            return read_audio(os.fspath(audio), self.sampling_rate, self.channels)
+    def _clips(self, audio, sampling_rate, channels):
+        """Each of one or several recordings, [channels, N]."""
+        several = isinstance(audio, (list, tuple)) and not (audio and np.isscalar(audio[0]) and not is_path(audio[0]))
+        clips = [self._clip(one, sampling_rate, channels) for one in (audio if several else [audio])]
+        if not clips:
+            raise InputError("audio is an empty list; give a file or samples for each prompt")
+        return clips
+
+    def _clip(self, audio, sampling_rate, channels):
+        """One recording, [channels, N]."""
+        if is_path(audio):
+            return read_audio(os.fspath(audio), self.sampling_rate, channels)
         values = np.asarray(audio.asnumpy() if hasattr(audio, "asnumpy") else audio)
         if values.ndim not in (1, 2) or not np.issubdtype(values.dtype, np.number) or not values.size:
             raise InputError(
@@ -151,7 +166,7 @@ class MusicgenProcessor:
             raise InputError(f"sampling_rate is {sampling_rate!r}; expected samples per second, such as 44100")
         values = values[None] if values.ndim == 1 else values
         values = values.T if values.shape[0] > values.shape[1] else values
-        return fit_audio("audio", values, int(sampling_rate), self.sampling_rate, self.channels)
+        return fit_audio("audio", values, int(sampling_rate), self.sampling_rate, channels)
 
     def _warn_if_long(self, prompt):
         """Say what is lost of a prompt that exceeds what T5 was trained on."""
@@ -191,9 +206,6 @@ class MusicgenProcessor:
         ]
 
 
-AutoProcessor = MusicgenProcessor
-
-
 def _audio_layout(folder):
     """Sampling rate and channels of the model in a folder."""
     if os.path.isfile(os.path.join(folder, LAYOUT)):
@@ -212,7 +224,17 @@ def _audio_layout(folder):
     return rate, channels
 
 
-def _is_path(value):
+def is_melody(folder):
+    """Whether a folder holds a melody model, or the processor of one."""
+    layout, config = (os.path.join(folder, name) for name in (LAYOUT, "config.json"))
+    extractor = read_json(layout).get("feature_extractor_type") if os.path.isfile(layout) else None
+    if extractor is not None:
+        return extractor == "MusicgenMelodyFeatureExtractor"
+    return os.path.isfile(config) and read_json(config).get("model_type") == "musicgen_melody"
+
+
+def is_path(value):
+    """Whether an argument names a file."""
     return isinstance(value, (str, os.PathLike))
 
 

@@ -13,14 +13,22 @@ from transformers import (
     MusicgenConfig,
     MusicgenDecoderConfig,
     MusicgenForConditionalGeneration,
+    MusicgenMelodyConfig,
+    MusicgenMelodyDecoderConfig,
+    MusicgenMelodyForConditionalGeneration,
     T5Config,
 )
 
 transformers.utils.logging.set_verbosity_error()
 
 
-def build_config(vocab=64, codebooks=4, ratios=(8, 5, 4, 4), rate=32000, text=None, codec=None, decoder=None):
-    """A consistent `MusicgenConfig`; the dictionaries override sizes of the three networks."""
+def build_config(
+    vocab=64, codebooks=4, ratios=(8, 5, 4, 4), rate=32000, text=None, codec=None, decoder=None, melody=None
+):
+    """A consistent `MusicgenConfig`; the dictionaries override sizes of the three networks.
+
+    With `melody`, a dictionary of chroma_length and perhaps num_chroma, a `MusicgenMelodyConfig`.
+    """
     channels = (decoder or {}).get("audio_channels", 1)
     frame_rate = -(-rate // int(np.prod(ratios)))
     codec = {
@@ -49,17 +57,20 @@ def build_config(vocab=64, codebooks=4, ratios=(8, 5, 4, 4), rate=32000, text=No
         "bos_token_id": vocab,
         **(decoder or {}),
     }
-    return MusicgenConfig(
-        text_encoder=T5Config(**text).to_dict(),
-        audio_encoder=EncodecConfig(**codec).to_dict(),
-        decoder=MusicgenDecoderConfig(**decoder).to_dict(),
-    )
+    decoder_config = MusicgenDecoderConfig if melody is None else MusicgenMelodyDecoderConfig
+    networks = {
+        "text_encoder": T5Config(**text).to_dict(),
+        "audio_encoder": EncodecConfig(**codec).to_dict(),
+        "decoder": decoder_config(**decoder).to_dict(),
+    }
+    return MusicgenConfig(**networks) if melody is None else MusicgenMelodyConfig(**networks, **melody)
 
 
 def build(config, seed):
     """A model with random weights, large enough that greedy choices are no ties and that no bias or norm is trivial."""
     torch.manual_seed(seed)
-    model = MusicgenForConditionalGeneration(config).eval()
+    melody = config.model_type == "musicgen_melody"
+    model = (MusicgenMelodyForConditionalGeneration if melody else MusicgenForConditionalGeneration)(config).eval()
     for name, parameter in model.named_parameters():
         if name.startswith("audio_encoder"):
             if parameter.ndim == 1:  # biases, and group norms where the codec has them
@@ -93,9 +104,15 @@ def captured_codes(model):
         del model.audio_encoder.decode
 
 
+def tensor(model, values):
+    """An array as torch has it; floats get the model's precision."""
+    values = torch.as_tensor(values)
+    return values.to(model.dtype) if values.is_floating_point() else values
+
+
 def generate(model, input_ids, attention_mask, **arguments):
     """Codes [B, K, frames] and audio [B, C, N] of transformers' own `generate`."""
-    named = {name: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for name, v in arguments.items()}
+    named = {name: tensor(model, v) if isinstance(v, np.ndarray) else v for name, v in arguments.items()}
     with torch.no_grad(), captured_codes(model) as calls:
         audio = model.generate(
             input_ids=torch.as_tensor(input_ids).long(), attention_mask=torch.as_tensor(attention_mask), **named
@@ -104,13 +121,14 @@ def generate(model, input_ids, attention_mask, **arguments):
     return codes, audio.numpy()
 
 
-def logits(model, input_ids, attention_mask, codes):
-    """Logits [B * K, T, V] for codes [B * K, T], all columns at once."""
+def logits(model, input_ids, attention_mask, codes, **more):
+    """Logits [B * K, T, V] for codes [B * K, T], all columns at once; of a melody model with those of the prefix."""
     with torch.no_grad():
         return model(
             input_ids=torch.as_tensor(input_ids).long(),
             attention_mask=torch.as_tensor(attention_mask),
             decoder_input_ids=torch.as_tensor(codes).long(),
+            **{name: tensor(model, value) for name, value in more.items()},
         ).logits.numpy()
 
 

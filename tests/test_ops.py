@@ -19,7 +19,7 @@ from mindmusicgen.ops.attention import CachedAttention
 from mindmusicgen.ops.linear import FEW_ROWS, matmul_transposed
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "mindmusicgen/ops/csrc/kernels.c"
+SOURCES = sorted((ROOT / "mindmusicgen/ops/csrc").glob("*.c"))
 VARIANTS = ("avx512", "avx2", "base")  # a CPU without one of them falls back to the next
 
 
@@ -33,7 +33,7 @@ def library(tmp_path_factory):
         pytest.skip("no C compiler (cc, gcc or clang), and the package was installed without its kernels")
     path = tmp_path_factory.mktemp("kernels") / "_kernels.so"
     flags = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-fvisibility=hidden", "-pthread"]
-    subprocess.run([compiler, *flags, "-shared", "-fPIC", SOURCE, "-o", path, "-lm", "-Wl,-z,nodelete"], check=True)
+    subprocess.run([compiler, *flags, "-shared", "-fPIC", *SOURCES, "-o", path, "-lm", "-Wl,-z,nodelete"], check=True)
     return str(path)
 
 

@@ -2,12 +2,13 @@
 
 import os
 
+from .. import quantization as quantizations
 from ..errors import InputError
-from .folder import save_native
+from .folder import model_class, resolve_dtype, save_native
 from .source import resolve
 
 
-def convert(model, output, dtype="float32", revision=None, cache_dir=None, local_files_only=False):
+def convert(model, output, dtype="float32", revision=None, cache_dir=None, local_files_only=False, quantize=None):
     """Write config, tokenizer and `mindspore_model.safetensors` (fused and folded weights) into a folder.
 
     Args:
@@ -15,14 +16,17 @@ def convert(model, output, dtype="float32", revision=None, cache_dir=None, local
         output (str): folder to write; not the model's own.
         dtype (str): float32 or float16, what the weights are stored as.
         revision, cache_dir, local_files_only: as in `from_pretrained`.
+        quantize (str): "int8" stores the decoder's weights in 8 bits.
 
     Raises:
         InputError: if the model cannot be opened or the folder cannot be written.
     """
-    from ..composite import MusicgenForConditionalGeneration
-
     folder = resolve(model, revision, cache_dir, local_files_only)
     if os.path.realpath(folder) == os.path.realpath(output):
         raise InputError(f"output {output!r} is the model's own folder; choose another")
-    network = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    chosen = model_class(folder)
+    quantizations.check(quantize, resolve_dtype(dtype), chosen.model_type)
+    network = chosen.from_pretrained(folder, dtype=dtype)
+    if quantize:
+        quantizations.quantise_model(network, quantize)  # without a look at whether this machine could run it
     save_native(network, output, companions=folder)

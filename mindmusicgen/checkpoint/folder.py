@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import importlib
 import os
 import shutil
 import tempfile
@@ -9,12 +10,21 @@ import tempfile
 import mindspore as ms
 import numpy as np
 
+from .. import quantization as quantizations
 from ..errors import InputError
+from ..models.quantized import arena_for, quantised_parameters
+from ..ops import packing
+from ..ops.memory import release_free_memory
 from . import huggingface
 from .audiocraft import is_audiocraft, open_checkpoint, tokenizer_folder
-from .safetensors_file import open_safetensors, write_safetensors
+from .safetensors_file import NAMES as DTYPE_NAMES
+from .safetensors_file import open_safetensors, read_metadata, write_safetensors
 from .source import NATIVE, open_weights, read_json, resolve
 
+MODELS = {  # model_type of config.json: the classes of config and model
+    "musicgen": ("MusicgenConfig", "MusicgenForConditionalGeneration"),
+    "musicgen_melody": ("MusicgenMelodyConfig", "MusicgenMelodyForConditionalGeneration"),
+}
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 COMPANIONS = (
     "preprocessor_config.json",
@@ -38,8 +48,45 @@ def quiet_transformers():
         logging.set_verbosity(level)
 
 
+def model_type(folder):
+    """What kind of model a folder says that it holds; one of `MODELS`, or something else.
+
+    Raises:
+        InputError: if config.json is missing or not JSON.
+    """
+    return "musicgen" if is_audiocraft(folder) else read_json(os.path.join(folder, "config.json")).get("model_type")
+
+
+def model_class(folder):
+    """The class whose `from_pretrained` opens a folder.
+
+    Raises:
+        InputError: if config.json is missing, not JSON, or not of a MusicGen model.
+    """
+    kind = model_type(folder)
+    if kind not in MODELS:
+        raise InputError(_not_ours(os.path.join(folder, "config.json"), kind))
+    package = importlib.import_module(__package__.partition(".")[0])
+    return getattr(package, MODELS[kind][1])
+
+
+def check_class(cls, folder):
+    """Refuse a folder whose model belongs to another class than `cls`.
+
+    Raises:
+        InputError: naming the class that opens it.
+    """
+    kind = model_type(folder)
+    if kind in MODELS and kind != cls.model_type:
+        raise InputError(f"{folder}/config.json describes a {kind!r} model; open it with {MODELS[kind][1]}")
+
+
+def _not_ours(path, kind):
+    return f"{path} describes a {kind!r} model; expected model_type {' or '.join(map(repr, MODELS))}"
+
+
 def load_config(folder):
-    """The `MusicgenConfig` of a folder; for audiocraft's files it is made from their settings.
+    """The config of a folder, `MusicgenConfig` or `MusicgenMelodyConfig`; audiocraft's files say it in their settings.
 
     Raises:
         InputError: if config.json is missing, not JSON, or not of a MusicGen model.
@@ -48,13 +95,14 @@ def load_config(folder):
         return open_checkpoint(folder)[0]
     path = os.path.join(folder, "config.json")
     values = read_json(path)
-    if values.get("model_type") != "musicgen":
-        raise InputError(f"{path} describes a {values.get('model_type')!r} model; expected model_type 'musicgen'")
+    kind = values.get("model_type")
+    if kind not in MODELS:
+        raise InputError(_not_ours(path, kind))
     with quiet_transformers():
-        from transformers import MusicgenConfig
+        import transformers
 
         try:
-            return MusicgenConfig.from_dict(values)
+            return getattr(transformers, MODELS[kind][0]).from_dict(values)
         except Exception as error:  # whatever a malformed config makes transformers raise
             raise InputError(f"{path} cannot be used: {type(error).__name__}: {error}".splitlines()[0]) from error
 
@@ -96,12 +144,13 @@ def resolve_dtype(dtype):
     return chosen
 
 
-def load(cls, model, dtype, revision, cache_dir, local_files_only):
+def load(cls, model, dtype, revision, cache_dir, local_files_only, quantization=None):
     """Build a composite and fill it; see `from_pretrained`."""
     chosen = resolve_dtype(dtype)
     folder = resolve(model, revision, cache_dir, local_files_only)
+    check_class(cls, folder)
     config, tensors = open_folder(folder, cache_dir, local_files_only)
-    return build(cls, config, tensors, chosen, folder)
+    return build(cls, config, tensors, chosen, folder, quantization)
 
 
 def open_folder(folder, cache_dir=None, local_files_only=False):
@@ -112,7 +161,7 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
         cache_dir, local_files_only: for the networks that audiocraft's files only name; as in `from_pretrained`.
 
     Returns:
-        transformers.MusicgenConfig, dict[str, LazyTensor]
+        transformers.MusicgenConfig or MusicgenMelodyConfig, dict[str, LazyTensor]
 
     Raises:
         InputError: if something is missing, damaged, or of another kind of model.
@@ -124,16 +173,39 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
     return config, open_safetensors(native) if os.path.isfile(native) else open_weights(folder)
 
 
-def build(cls, config, tensors, dtype, folder):
+def build(cls, config, tensors, dtype, folder, quantization=None):
     """A composite filled with the tensors of a folder, from `open_folder`; `dtype` is MindSpore's."""
+    quantizations.check(quantization, dtype, cls.model_type)
+    stored = stored_quantization(folder)
+    quantizations.check(stored, dtype, cls.model_type)
     with config_errors(folder):
-        network = cls(config, dtype, load_generation_config(folder, config))
+        network = cls(config, dtype, load_generation_config(folder, config), stored)
     native = os.path.join(folder, NATIVE)
     if os.path.isfile(native):
         load_native(network, tensors, native)
     else:
         huggingface.load(network, tensors, folder)
+    if quantization and not stored:
+        network.quantize(quantization)
+    quantizations.expand_without_kernels(network)
     return network
+
+
+def stored_quantization(folder):
+    """How the decoder of a folder is quantised: "int8", or None for floats.
+
+    Raises:
+        InputError: if this version cannot read it.
+    """
+    native = os.path.join(folder, NATIVE)
+    found = read_metadata(native) if os.path.isfile(native) else {}
+    name, version = found.get("quantization"), found.get("quantization_version")
+    if name is not None and (name not in quantizations.NAMES or version != packing.VERSION):
+        raise InputError(
+            f"{native} is quantised as {name}, version {version}; this version reads "
+            f"{' or '.join(quantizations.NAMES)}, version {packing.VERSION}: convert the model again"
+        )
+    return name
 
 
 @contextlib.contextmanager
@@ -160,21 +232,39 @@ def load_native(network, tensors, source):
     ):
         if names:
             raise InputError(f"{source} {what} {min(names)}; convert the model again with this version")
-    for name, parameter in parameters.items():
+    packed, mapped, arena = quantised_parameters(network), {}, None
+    # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
+    for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
         found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
         if found != expected:
             raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
-        values = tensors[name].map()
+        if name in packed:
+            if arena is None:
+                release_free_memory()
+                arena = arena_for(network)
+            values = arena.take(expected, parameter.asnumpy().dtype)
+            if DTYPE_NAMES[values.dtype.str] != tensors[name].dtype:
+                raise InputError(f"{source} holds {name} as {tensors[name].dtype}; convert the model again")
+            tensors[name].read_into(values)
+        else:
+            values = mapped[name] = tensors[name].map()
         if values.dtype == parameter.asnumpy().dtype:
             parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
         else:
             parameter.asnumpy()[...] = values
+    if packed:
+        network.mapped = mapped
+        release_free_memory()
 
 
 def save_huggingface(network, folder, dtype=None):
     """Write config, generation config and weights as transformers expects them; see `save_pretrained`."""
     if dtype not in (None, "float32", "float16"):
         raise InputError(f"dtype is {dtype!r}; a checkpoint is stored as float32 or float16")
+    if network.quantization:
+        raise InputError(
+            "a quantised model has no Hugging Face layout; save the float one, or use mindmusicgen convert"
+        )
     entries = [
         (name, shape, np.dtype(dtype or own), values)
         for name, shape, own, values in huggingface.stored_tensors(network)
@@ -192,7 +282,9 @@ def save_native(network, folder, companions=None):
         folder (str): where to write.
         companions (str): folder to copy tokenizer and processor files from.
     """
-    entries = []
+    entries, metadata = [], {"format": "mindspore"}
+    if network.quantization:
+        metadata |= {"quantization": network.quantization, "quantization_version": packing.VERSION}
     for name, parameter in network.parameters_and_names():
         values = parameter.asnumpy()
         entries.append((name, values.shape, values.dtype, lambda values=values: values))
@@ -200,7 +292,7 @@ def save_native(network, folder, companions=None):
         _save_configs(network, partial)
         if companions:
             copy_companions(tokenizer_folder(companions), partial)
-        write_safetensors(os.path.join(partial, NATIVE), entries, {"format": "mindspore"})
+        write_safetensors(os.path.join(partial, NATIVE), entries, metadata)
 
 
 def copy_companions(source, folder):
@@ -212,7 +304,7 @@ def copy_companions(source, folder):
 
 def _save_configs(network, folder):
     with quiet_transformers():
-        network.config.architectures = ["MusicgenForConditionalGeneration"]
+        network.config.architectures = [MODELS[network.config.model_type][1]]
         network.config.save_pretrained(folder)
         network.generation_config.save_pretrained(folder)
 

@@ -5,13 +5,14 @@ import os
 
 from ..errors import InputError
 from .audiocraft import is_audiocraft
-from .folder import open_folder
+from .folder import open_folder, stored_quantization
 from .huggingface import BUFFERS, POSITIONS
+from .safetensors_file import DTYPES
 from .source import NATIVE
 
 NETWORKS = {
     "text encoder": ("text_encoder.",),
-    "decoder": ("decoder.", "enc_to_dec_proj.", "conditioner."),
+    "decoder": ("decoder.", "enc_to_dec_proj.", "audio_enc_to_dec_proj.", "conditioner."),
     "codec": ("audio_encoder.",),
 }
 RUNTIME_BYTES = 450e6  # MindSpore and Python themselves, measured
@@ -22,7 +23,7 @@ def parameter_counts(tensors):
     """Parameters of each network: dict of name to count."""
     counts = dict.fromkeys(NETWORKS, 0)
     for name, tensor in tensors.items():
-        if BUFFERS.match(name) or POSITIONS.match(name):
+        if BUFFERS.match(name) or POSITIONS.match(name) or name.endswith(".scale"):  # the scales of 8-bit weights
             continue
         for network, prefixes in NETWORKS.items():
             if name.startswith(prefixes):
@@ -40,7 +41,7 @@ def memory(config, parameters, seconds, batch):
         batch (int): prompts at a time, each with a null row for guidance.
     """
     decoder, codec = config.decoder, config.audio_encoder
-    columns = seconds * codec.frame_rate
+    columns = seconds * codec.frame_rate + getattr(config, "chroma_length", 0)
     samples = seconds * codec.sampling_rate
     return {
         "weights": 4 * parameters,
@@ -72,18 +73,27 @@ def describe(folder, seconds=10.0, batch=1):
     stored = sorted({str(tensor.dtype) for tensor in tensors.values()})
     decoder, codec, text = config.decoder, config.audio_encoder, config.text_encoder
     needs = memory(config, sum(counts.values()), seconds, batch)
+    numbers = stored_quantization(folder) or "float32"
+    if numbers != "float32":
+        sizes = (math.prod(tensor.shape) * DTYPES[tensor.dtype].itemsize for tensor in tensors.values())
+        needs |= {"weights": sum(sizes), "KV cache": needs["KV cache"] / 4}
+    kind, melody = "MusicGen", []
+    if config.model_type == "musicgen_melody":
+        kind = "MusicGen with melody"
+        melody = [f"  melody        {config.chroma_length} frames of {config.num_chroma} pitch classes"]
     channels = {1: "mono", 2: "stereo"}[decoder.audio_channels]
     parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in needs.items())
     millions = {name: f"{count / 1e6:.1f} M parameters" for name, count in counts.items()}
     lines = [
-        f"{folder}: MusicGen, {channels}, {layout} layout",
+        f"{folder}: {kind}, {channels}, {layout} layout",
         f"  text encoder  {text.num_layers} layers of {text.d_model}, {millions['text encoder']}",
         f"  decoder       {decoder.num_hidden_layers} layers of {decoder.hidden_size}, "
         f"{decoder.num_attention_heads} heads, {decoder.num_codebooks} codebooks of {decoder.vocab_size}, "
         + millions["decoder"],
         f"  codec         {codec.sampling_rate} Hz, {codec.frame_rate} frames a second, {millions['codec']}",
+        *melody,
         f"  stored as     {', '.join(stored)}, {len(tensors)} tensors",
-        f"  memory        {sum(needs.values()) / 1e9:.2f} GB for {seconds:g} s, batch {batch}, float32 "
+        f"  memory        {sum(needs.values()) / 1e9:.2f} GB for {seconds:g} s, batch {batch}, {numbers} "
         f"(estimate: {parts})",
     ]
     return "\n".join(lines)

@@ -30,7 +30,8 @@ def open_part(path, part, cache_dir=None, local_files_only=False):
     """
     file = os.path.join(path, "config.json")
     values = {"model_type": "musicgen"} if is_audiocraft(path) else read_json(file)
-    if values.get("model_type") == "musicgen":
+    # The decoder of a melody model is another network.
+    if values.get("model_type") in (("musicgen",) if part == "decoder" else whole.MODELS):
         composite, tensors = whole.open_folder(path, cache_dir, local_files_only)
         return getattr(composite, part), composite, tensors
     own, name = OWN_CONFIGS[part]
@@ -64,6 +65,8 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only):
         names = [name for name in tensors if name.startswith(prefix)]
     wanted = {name: tensors[name] for name in names if not cls.leaves_out(name)}
     native = os.path.join(path, NATIVE)
+    if composite is not None and cls.part == "decoder" and whole.stored_quantization(path):
+        raise InputError(f"{native} holds a quantised decoder; open the folder it was converted from for this class")
     if composite is not None and os.path.isfile(native):
         whole.load_native(network, wanted, native)
     else:

@@ -51,6 +51,17 @@ class LazyTensor:
             values = np.fromfile(file, dtype, math.prod(self.shape), offset=self.offset).reshape(self.shape)
         return bfloat16_to_float32(values) if self.dtype == "BF16" else values
 
+    def read_into(self, array):
+        """Read the values into an array of their shape and dtype."""
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self.offset)
+            memory, done = memoryview(array.reshape(-1).view(np.uint8)), 0
+            while done < len(memory):
+                count = file.readinto(memory[done:])
+                if not count:
+                    raise InputError(f"{self.path} is truncated; download it again")
+                done += count
+
     def map(self):
         """The values as an array backed by the file, read when touched; writing to it does not change the file."""
         if self.dtype == "BF16" or not math.prod(self.shape):
@@ -86,6 +97,13 @@ def open_safetensors(path):
             raise InputError(
                 f"{path} is not a safetensors file: its header cannot be read; download it again"
             ) from error
+
+
+def read_metadata(path):
+    """The metadata of a file that `open_safetensors` has found good: dict of strings."""
+    with open(path, "rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        return json.loads(file.read(length)).get("__metadata__") or {}
 
 
 def _tensor(path, name, entry, data_start, file_size):

@@ -30,24 +30,28 @@ def bucket(length, sizes):
     return -(-length // sizes[-1]) * sizes[-1]
 
 
+def cache_buffers(name, config, rows, length, dtype):
+    """Keys and values of every layer: Parameters k0, v0, k1, v1, ... of [rows, H, length, d]."""
+    heads = config.num_attention_heads
+    shape = (rows, heads, length, config.hidden_size // heads)
+    return ParameterTuple(
+        Parameter(Tensor(np.zeros(shape), dtype), name=f"{name}.{i}", requires_grad=False)
+        for i in range(2 * config.num_hidden_layers)
+    )
+
+
 class DecodeState(nn.Cell):
     """The buffers of one shape bucket: KV cache, the prompt's keys and values, and the prompt's mask."""
 
     def __init__(self, config, rows, text_length, cache_length, dtype):
         super().__init__()
-        heads = config.num_attention_heads
-        size = config.hidden_size // heads
-
-        def buffers(name, length):
-            shape = (rows, heads, length, size)
-            return ParameterTuple(
-                Parameter(Tensor(np.zeros(shape), dtype), name=f"{name}.{i}", requires_grad=False)
-                for i in range(2 * config.num_hidden_layers)
-            )
-
-        self.cache = buffers("cache", cache_length)
-        self.cross = buffers("cross", text_length)
+        self.cache = self.make_cache(config, rows, cache_length, dtype)
+        self.cross = cache_buffers("cross", config, rows, text_length, dtype)
         self.cross_mask = Parameter(Tensor(np.zeros((rows, 1, 1, text_length)), dtype), requires_grad=False)
+
+    def make_cache(self, config, rows, length, dtype):
+        """The Parameters of the KV cache; rows are the first axis of each."""
+        return cache_buffers("cache", config, rows, length, dtype)
 
 
 class TextConditioner(nn.Cell):
@@ -73,10 +77,13 @@ class DecodeGraphs(nn.Cell):
         guided (bool): whether a null row stands behind every prompt's row.
     """
 
+    offset = 0  # positions of the decoder before the first column; where there are some, prefill fills them too
+    prompt_buckets = (PROMPT_BUCKET,)
+
     def __init__(self, decoder, conditioner, state, guided):
         super().__init__()
         self.decoder, self.conditioner, self.state, self.guided = decoder, conditioner, state, guided
-        rows = state.cross_mask.shape[0]
+        rows = state.cache[0].shape[0]
         self.prompts = rows // 2 if guided else rows
         shape = (CHUNK, self.prompts, decoder.num_codebooks)
         self.columns = Parameter(Tensor(np.zeros(shape, np.int32)), name="columns", requires_grad=False)
@@ -115,9 +122,7 @@ class DecodeGraphs(nn.Cell):
         """
         x, pairs = self.decoder(self.rows(ids), self.state.cross, self.state.cross_mask)
         order = ops.arange(ids.shape[2])
-        for i in range(len(pairs)):
-            buffer = self.state.cache[i]
-            buffer[:, :, order] = pairs[i]
+        self.keep(pairs, order)
         logits = self.decoder.logits(self.gather(x, length - 1, 1)).squeeze(2)
         return self.pick(logits, forced, uniforms, scales, filters), logits.sum()
 
@@ -139,9 +144,7 @@ class DecodeGraphs(nn.Cell):
         step = Tensor(0, ms.int32)
         total = Tensor(0, ms.float32)
         while step < steps:
-            logits = self.decoder.step(
-                self.rows(ids), position, self.state.cache, self.state.cross, self.state.cross_mask
-            )
+            logits = self.step_logits(self.rows(ids), position)
             known, drawn = self.gather(forced, step, 0), self.gather(uniforms, step, 0)
             ids = self.pick(logits, known, drawn, self.gather(scales, step, 0), filters)
             self.columns[step.reshape(1)] = ids.expand_dims(0)
@@ -149,6 +152,16 @@ class DecodeGraphs(nn.Cell):
             position = position + 1
             step = step + 1
         return self.columns, total
+
+    def step_logits(self, ids, position):
+        """Logits of one column. ids: [R, K]; position: [1] int32."""
+        return self.decoder.step(ids, position, self.state.cache, self.state.cross, self.state.cross_mask)
+
+    def keep(self, pairs, order):
+        """Write the keys and values k0, v0, ... of prefill, [R, H, T, d] each, into the cache. order: 0 .. T - 1."""
+        for i in range(len(pairs)):
+            buffer = self.state.cache[i]
+            buffer[:, :, order] = pairs[i]
 
     def rows(self, ids):
         """[B, ...] -> [R, ...]: the null rows see the same codes."""
@@ -182,8 +195,8 @@ def decode(graphs, pattern, start, uniforms, scales, filters):
     columns = pattern.copy()
     length = pattern.shape[2]
     position = start - 1  # the last column that is filled
-    if start > 1:
-        padded = np.zeros(pattern.shape[:2] + (bucket(start, (PROMPT_BUCKET,)),), np.int32)
+    if start > 1 or graphs.offset:
+        padded = np.zeros(pattern.shape[:2] + (bucket(start, graphs.prompt_buckets),), np.int32)
         padded[:, :, :start] = np.maximum(pattern[:, :, :start], 0)
         column, total = graphs.prefill(
             Tensor(padded),
@@ -202,7 +215,7 @@ def decode(graphs, pattern, start, uniforms, scales, filters):
         first = position + 1 - start  # of these steps among all
         made, total = graphs.chunk(
             Tensor(columns[:, :, position]),
-            Tensor(np.array([position], np.int32)),
+            Tensor(np.array([graphs.offset + position], np.int32)),
             Tensor(steps, ms.int32),
             _chunk_of(pattern.transpose(2, 0, 1), position + 1, steps),
             _chunk_of(uniforms, first, steps),

@@ -82,13 +82,14 @@ class CodeGenerator:
         )
         numbers = (Uniforms if chosen.do_sample else Zeros)(chosen.seeds, self.config.num_codebooks)
         made, prompted = 0, request.prompt.shape[2]
+        end = prompted  # frames that the windows before hold together
 
         def run(pattern, start):
-            nonlocal made
+            nonlocal made, end
             columns = pattern.shape[2] - start
-            rows = len(chosen.seeds) * (2 if chosen.guided else 1)
-            graphs, key = self.graphs_for(rows, request.states.shape[1], pattern.shape[2], chosen.guided)
-            graphs.condition(request.states, request.mask)
+            begin = end - (start - 1)
+            graphs, key = self.conditioned(request, pattern.shape[2], begin)
+            end = begin + self._frames_in(pattern.shape[2])
             part = np.clip((made + np.arange(columns)) / max(total - prompted - 1, 1), 0, 1)
             scales = (chosen.guidance[0] + (chosen.guidance[1] - chosen.guidance[0]) * part).astype(np.float32)
             made += columns
@@ -101,6 +102,22 @@ class CodeGenerator:
                 self.places = self._parameter_places()  # not before: 2.7 places parameters at the first run
 
         return run
+
+    def conditioned(self, request, length, frame):
+        """The graphs for a window, with what they are to follow in their buffers.
+
+        Args:
+            request (inputs.Request): what to make.
+            length (int): columns of the window.
+            frame (int): where the window begins in the piece.
+
+        Returns:
+            DecodeGraphs, and the key under which they are kept.
+        """
+        rows = len(request.settings.seeds) * (2 if request.settings.guided else 1)
+        graphs, key = self.graphs_for(rows, request.states.shape[1], length, request.settings.guided)
+        graphs.condition(request.states, request.mask)
+        return graphs, key
 
     def _parameter_places(self):
         """Where the weights of the compiled loops lie; different after `set_data` or `load_param_into_net`."""
@@ -116,14 +133,21 @@ class CodeGenerator:
         # A graph with a loop goes on using the memory that a parameter had before `set_data`, even when it is freed.
         if self.places != self._parameter_places():
             self.graphs.clear()
-        cache_length = decode_loop.bucket(length - 1, decode_loop.CACHE_BUCKETS)
-        key = (rows, text_length, cache_length, guided)
+        key = (rows, text_length, self.cache_length(text_length, length), guided)
         if key not in self.graphs:
-            dtype = self.decoder.dtype
-            width = 2 * self.config.num_hidden_layers * self.config.hidden_size * (4 if dtype == ms.float32 else 2)
+            size = 4 if self.decoder.dtype == ms.float32 else 2
+            width = 2 * self.config.num_hidden_layers * self.config.hidden_size * size
             while self.graphs and sum(r * (t + c) for r, t, c, _ in (*self.graphs, key)) * width > KEPT_BYTES:
                 self.graphs.popitem(last=False)
-            state = decode_loop.DecodeState(self.config, rows, text_length, cache_length, dtype)
-            self.graphs[key] = decode_loop.DecodeGraphs(self.decoder, self.conditioner, state, guided)
+            self.graphs[key] = self.make_graphs(*key)
         self.graphs.move_to_end(key)
         return self.graphs[key], key
+
+    def cache_length(self, text_length, length):
+        """Columns that the KV cache of a window of `length` columns has room for."""
+        return decode_loop.bucket(length - 1, decode_loop.CACHE_BUCKETS)
+
+    def make_graphs(self, rows, text_length, cache_length, guided):
+        """The graphs of one bucket."""
+        state = decode_loop.DecodeState(self.config, rows, text_length, cache_length, self.decoder.dtype)
+        return decode_loop.DecodeGraphs(self.decoder, self.conditioner, state, guided)

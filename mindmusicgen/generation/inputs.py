@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore import Tensor
 
+from ..audio import SILENCE
 from ..errors import InputError
 from . import settings
 from .decode_loop import TEXT_BUCKETS, bucket
-
-SILENCE = 1e-4  # a peak below it is no prompt: 16 bit audio has a step of 3e-5
 
 
 @dataclass(frozen=True)
@@ -80,30 +79,41 @@ def prepare(model, text, audio, generation_config, arguments, seed):
     Raises:
         InputError: naming the argument, what is wrong and what would be right.
     """
+    if arguments.get("input_features") is not None:
+        raise InputError(
+            "input_features is a melody, which this text model cannot follow; open one with "
+            "MusicgenMelodyForConditionalGeneration"
+        )
     prompt = prompt_codes(model, **audio)
     if text["input_ids"] is None and text["encoder_outputs"] is None and prompt is not None:
         text = text | unconditional_inputs(model.config.text_encoder.hidden_size, len(prompt))
         arguments = arguments | {"guidance_scale": text.pop("guidance_scale")}
     copies = settings.sequences_per_prompt(arguments)
     guided = max(settings.guidance_of(generation_config, arguments)) > 1
-    states, mask, pairs = _text_states(model, guided, **text)
+    states, mask, pairs = text_states(model, guided, **text)
     rows = len(mask) // 2 if pairs else len(mask)
     frames = 0 if prompt is None else prompt.shape[2]
     chosen = settings.resolve(model.config, generation_config, arguments, rows * copies, frames, seed)
-    if prompt is None:
-        prompt = np.zeros((rows, model.config.decoder.num_codebooks, 0), np.int32)
-    if len(prompt) != rows:
-        raise InputError(f"the audio holds {len(prompt)} prompts and the text {rows}; give as many of each")
+    prompt = prompt_of_rows(prompt, rows, model.config.decoder.num_codebooks)
     if copies > 1:
         states, mask = (Tensor(np.repeat(value.asnumpy(), copies, axis=0)) for value in (states, mask))
         prompt = np.repeat(prompt, copies, axis=0)
     return Request(states, mask, prompt, chosen)
 
 
-def _text_states(
+def prompt_of_rows(prompt, rows, num_codebooks):
+    """The codes to start with, [rows, K, frames]; no frames for None."""
+    if prompt is None:
+        return np.zeros((rows, num_codebooks, 0), np.int32)
+    if len(prompt) != rows:
+        raise InputError(f"the audio holds {len(prompt)} prompts and the text {rows}; give as many of each")
+    return prompt
+
+
+def text_states(
     model, guided, input_ids, attention_mask, encoder_outputs, negative_input_ids=None, negative_attention_mask=None
 ):
-    """Text states and mask, and whether the null rows stand behind the prompts' rows already."""
+    """Text states and mask, padded to a bucket, and whether the null rows stand behind the prompts' rows already."""
     if (input_ids is None) == (encoder_outputs is None):
         raise InputError("generate needs either input_ids from the processor or encoder_outputs")
     if negative_input_ids is not None and not guided:

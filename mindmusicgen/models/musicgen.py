@@ -33,11 +33,11 @@ def sinusoidal_positions(num_positions, dim):
 class SelfAttention(nn.Cell):
     """Causal self-attention with q, k and v as one matrix."""
 
-    def __init__(self, dim, num_heads, dtype):
+    def __init__(self, dim, num_heads, dtype, linear=Linear):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv_proj = Linear(dim, 3 * dim, dtype=dtype)
-        self.out_proj = Linear(dim, dim, dtype=dtype)
+        self.qkv_proj = linear(dim, 3 * dim, dtype=dtype)
+        self.out_proj = linear(dim, dim, dtype=dtype)
         self.cached_attention = CachedAttention()
 
     def project(self, x):
@@ -67,12 +67,12 @@ class SelfAttention(nn.Cell):
 class CrossAttention(nn.Cell):
     """Attention to the encoded prompt, whose keys and values are computed once per prompt."""
 
-    def __init__(self, dim, num_heads, dtype):
+    def __init__(self, dim, num_heads, dtype, linear=Linear):
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = Linear(dim, dim, dtype=dtype)
-        self.kv_proj = Linear(dim, 2 * dim, dtype=dtype)
-        self.out_proj = Linear(dim, dim, dtype=dtype)
+        self.q_proj = linear(dim, dim, dtype=dtype)
+        self.kv_proj = linear(dim, 2 * dim, dtype=dtype)
+        self.out_proj = linear(dim, dim, dtype=dtype)
 
     def keys_values(self, states):
         """[B, S, D] -> k, v of [B, H, S, d] each"""
@@ -97,17 +97,19 @@ class CrossAttention(nn.Cell):
 class DecoderLayer(nn.Cell):
     """Self-attention, cross-attention and feed-forward, each after a layer norm and added to the residual."""
 
+    linear = Linear  # the cell of its matrices
+
     def __init__(self, config, dtype):
         super().__init__()
         dim, heads = config.hidden_size, config.num_attention_heads
         if heads < 1 or dim % heads:
             raise ValueError(f"num_attention_heads {heads} does not divide hidden_size {dim}")
-        self.self_attn = SelfAttention(dim, heads, dtype)
+        self.self_attn = SelfAttention(dim, heads, dtype, self.linear)
         self.self_attn_layer_norm = LayerNorm(dim, dtype=dtype)
-        self.encoder_attn = CrossAttention(dim, heads, dtype)
+        self.encoder_attn = CrossAttention(dim, heads, dtype, self.linear)
         self.encoder_attn_layer_norm = LayerNorm(dim, dtype=dtype)
-        self.fc1 = Linear(dim, config.ffn_dim, dtype=dtype)
-        self.fc2 = Linear(config.ffn_dim, dim, dtype=dtype)
+        self.fc1 = self.linear(dim, config.ffn_dim, dtype=dtype)
+        self.fc2 = self.linear(config.ffn_dim, dim, dtype=dtype)
         self.final_layer_norm = LayerNorm(dim, dtype=dtype)
         self.activation = activation(config.activation_function)
 
@@ -153,14 +155,16 @@ class MusicgenDecoder(nn.Cell):
         ``Ascend`` ``CPU``
     """
 
+    layer, linear = DecoderLayer, Linear  # what it is made of
+
     def __init__(self, config, dtype=ms.float32):
         super().__init__()
         self.num_codebooks, self.vocab_size, self.dtype = config.num_codebooks, config.vocab_size, dtype
         self.embed_tokens = StackedEmbedding(config.num_codebooks, config.vocab_size + 1, config.hidden_size, dtype)
         self.positions = Tensor(sinusoidal_positions(config.max_position_embeddings, config.hidden_size), dtype)
-        self.layers = nn.CellList([DecoderLayer(config, dtype) for _ in range(config.num_hidden_layers)])
+        self.layers = nn.CellList([self.layer(config, dtype) for _ in range(config.num_hidden_layers)])
         self.layer_norm = LayerNorm(config.hidden_size, dtype=dtype)
-        self.lm_heads = Linear(config.hidden_size, config.num_codebooks * config.vocab_size, dtype=dtype)
+        self.lm_heads = self.linear(config.hidden_size, config.num_codebooks * config.vocab_size, dtype=dtype)
         self.gather = ops.Gather()
 
     def cross_keys_values(self, states):

@@ -9,7 +9,7 @@ import math
 import os
 
 from ..checkpoint.audiocraft import tokenizer_folder
-from ..checkpoint.folder import copy_companions, load_config, whole_folder
+from ..checkpoint.folder import check_class, copy_companions, load_config, stored_quantization, whole_folder
 from ..checkpoint.source import read_json, resolve
 from ..composite import MusicgenForConditionalGeneration
 from ..errors import InputError
@@ -64,9 +64,12 @@ def finetune(
     if not os.path.isdir(data):
         raise InputError(f"data {data!r} is not a folder; expected one with audio files and their captions")
     source = resolve(model, revision, cache_dir, local_files_only)
+    check_class(MusicgenForConditionalGeneration, source)
     _check_seconds(load_config(source), seconds)
     settings |= {"data": os.path.realpath(data), "model": os.path.realpath(source), "learning_rate": learning_rate}
     _claim(output, settings)
+    if stored_quantization(source):
+        raise InputError(f"model {model!r} holds int8 weights, which cannot be trained; give the float one")
     network = MusicgenForConditionalGeneration.from_pretrained(source, dtype="float32")
     processor = MusicgenProcessor.from_pretrained(source)
     clips = captioned_codes(network, processor, data, output, seconds, batch, seed)

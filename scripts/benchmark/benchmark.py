@@ -108,11 +108,11 @@ class Ours:
     def graphs(self, prompts, columns, mark=lambda name: None):
         """The graphs `generate` would use for guided prompts, conditioned on them."""
         inputs = self.processor([PROMPT] * prompts)
-        states, mask = self.model._text_states(inputs["input_ids"], inputs["attention_mask"], None)
-        states.asnumpy()
+        request, _, _ = self.model._request(*inputs.values(), {"max_new_tokens": columns - 1, **SAMPLING})
+        request.states.asnumpy()
         mark("text")
-        graphs, _ = self.model._generator.graphs_for(2 * prompts, states.shape[1], columns, True)
-        graphs.condition(states, mask).asnumpy()
+        graphs, _ = self.model._generator.conditioned(request, columns, 0)
+        graphs.state.cross_mask.asnumpy()
         mark("condition")
         return graphs
 
@@ -123,19 +123,25 @@ class Ours:
 
         np, tensor = self.np, self.ms.Tensor
         shape = (CHUNK, graphs.prompts, self.config.decoder.num_codebooks)
-        knobs = [np.array([v], np.float32) for v in (SAMPLING["guidance_scale"], 1, 2)]  # 2: no top_p
-        knobs.insert(2, np.array([SAMPLING["top_k"]], np.int32))
+        knobs = [np.array([1], np.float32), np.array([SAMPLING["top_k"]], np.int32), np.array([2], np.float32)]
+        scales = np.full(CHUNK, SAMPLING["guidance_scale"], np.float32)
         column, place = np.full(shape[1:], self.model.pad_code, np.int32), np.array([position], np.int32)
         forced, uniforms = np.full(shape, FREE, np.int32), np.random.default_rng(0).random(shape, np.float32)
         knobs = self.ms.mutable(tuple(tensor(knob) for knob in knobs))  # a plain tuple would be compiled in
-        inputs = (tensor(column), tensor(place), tensor(steps, self.ms.int32), tensor(forced), tensor(uniforms), knobs)
-        return [made.asnumpy() for made in graphs.chunk(*inputs)]
+        numbers = (tensor(forced), tensor(uniforms), tensor(scales), knobs)
+        made = graphs.chunk(tensor(column), tensor(place), tensor(steps, self.ms.int32), *numbers)
+        return [part.asnumpy() for part in made]
 
     def block(self, position, prompts, columns):
         graphs = self.graphs(prompts, columns)
-        noise = self.np.random.default_rng(0).standard_normal(graphs.state.cache[0].shape, self.np.float32)
-        for buffer in graphs.state.cache:
-            buffer.asnumpy()[...] = noise
+        rng = self.np.random.default_rng(0)
+        for buffer in map(self.ms.Parameter.asnumpy, graphs.state.cache):
+            if buffer.dtype == self.np.uint8:
+                buffer[...] = rng.integers(1, 256, buffer.shape, self.np.uint8)
+            elif buffer.ndim == 3:  # the scales of a cache of 8 bits
+                buffer[...] = 1 / 64
+            else:
+                buffer[...] = rng.standard_normal(buffer.shape, self.np.float32)
         return lambda: self.chunk(graphs, position, STEPS)
 
     def first_token(self, mark):

@@ -22,6 +22,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "team.h"
+
 #define MAX_ROWS 4 /* rows and outputs of one block of dot products: 16 sums stay in registers */
 #define MAX_OUTS 4
 #define BLOCK 64 /* columns of the cache whose scores are held at once; a multiple of every LANES */
@@ -41,11 +43,9 @@ struct attention {
     float scale;
 };
 
-typedef void (*task_function)(const void *arguments, int64_t task);
-
 /* ---- the thread team ---- */
 
-/* One team for both kernels. A second set of spinning threads (OpenMP's, say) beside MindSpore's own costs more than
+/* One team for all kernels. A second set of spinning threads (OpenMP's, say) beside MindSpore's own costs more than
  * it brings on few cores; these spin for some microseconds, then yield, then sleep.
  *
  * `state` holds generation (24 bits) | number of tasks (20) | next task (20). A thread owns a task when it moves `next`
@@ -64,7 +64,7 @@ static struct {
     _Atomic uint64_t state;
     _Atomic int64_t done;
     _Atomic int sleepers;
-    int threads; /* with the caller; 0: not started */
+    _Atomic int threads; /* with the caller; 0: not started */
     task_function function;
     const void *arguments;
 } team = {.busy = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -197,8 +197,13 @@ static void run_job(task_function function, const void *arguments, int64_t tasks
     }
 }
 
-/* Run function(arguments, 0 .. tasks - 1), each once, on the team; alone when another thread has the team. */
-static void run(task_function function, const void *arguments, int64_t tasks)
+int team_size(void)
+{
+    const int threads = atomic_load(&team.threads);
+    return threads > 0 ? threads : 2; /* a guess for the first job, which starts them */
+}
+
+void team_run(task_function function, const void *arguments, int64_t tasks)
 {
     if (tasks > 1 && tasks <= (int64_t)COUNT_MASK && pthread_mutex_trylock(&team.busy) == 0) {
         if (team.threads == 0)
@@ -293,7 +298,7 @@ EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const
     a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (a.in > 0 ? a.in : 1) / MAX_OUTS * MAX_OUTS;
     a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;
     pthread_once(&chosen, choose);
-    run(linear_task, &a, (a.out + a.outs_per_task - 1) / a.outs_per_task);
+    team_run(linear_task, &a, (a.out + a.outs_per_task - 1) / a.outs_per_task);
     return 0;
 }
 
@@ -324,6 +329,6 @@ EXPORT int CachedAttention(int nparam, void **params, int *ndims, int64_t **shap
         return 4;
     a.scale = 1.0f / sqrtf((float)a.d);
     pthread_once(&chosen, choose);
-    run(attention_task, &a, cache[0] * cache[1]);
+    team_run(attention_task, &a, cache[0] * cache[1]);
     return 0;
 }

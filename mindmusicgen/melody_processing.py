@@ -1,0 +1,205 @@
+"""The processor of the melody models: text as `processing` has it, and the chroma of a recording."""
+
+import os
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from .audio import SILENCE
+from .checkpoint.source import read_json, resolve
+from .chroma import HOP_LENGTH, N_FFT, NUM_CHROMA, chroma_features
+from .errors import InputError
+from .processing import LAYOUT, MusicgenProcessor, _tensor, is_melody, is_path
+
+
+class AutoProcessor:
+    """The processor that a model folder wants: `MusicgenProcessor` or `MusicgenMelodyProcessor`."""
+
+    @classmethod
+    def from_pretrained(cls, model, revision=None, cache_dir=None, local_files_only=False):
+        """Open the processor of a model folder or hub id.
+
+        Raises:
+            InputError: if the folder has no usable tokenizer.
+        """
+        folder = resolve(model, revision, cache_dir, local_files_only)
+        chosen = MusicgenMelodyProcessor if is_melody(folder) else MusicgenProcessor
+        return chosen.from_pretrained(folder, None, cache_dir, local_files_only)
+
+
+@dataclass(frozen=True)
+class ChromaLayout:
+    """How a model wants its melodies; the names are those of preprocessor_config.json.
+
+    Attributes:
+        n_fft (int): samples in a window.
+        hop_length (int): samples from one window to the next.
+        num_chroma (int): pitch classes in an octave.
+        chunk_length (int): seconds that the model hears.
+        padding_side (str): where a shorter melody of a batch gets silence, "left" or "right".
+        stem_indices (tuple[int]): which of Demucs' stems hold the melody.
+    """
+
+    n_fft: int = N_FFT
+    hop_length: int = HOP_LENGTH
+    num_chroma: int = NUM_CHROMA
+    chunk_length: int = 30
+    padding_side: str = "right"
+    stem_indices: tuple = (3, 2)
+
+
+class MusicgenMelodyProcessor(MusicgenProcessor):
+    """Turns prompts into `input_ids` and `attention_mask`, and recordings into `input_features`, their chroma.
+
+    Args:
+        tokenizer (transformers.PreTrainedTokenizerBase): a T5 tokenizer.
+        sampling_rate (int): samples per second of the model's audio.
+        channels (int): 1, or 2 for stereo models.
+        chroma (ChromaLayout): how the model wants its melodies.
+    """
+
+    def __init__(self, tokenizer, sampling_rate=32000, channels=1, chroma=None):
+        super().__init__(tokenizer, sampling_rate, channels)
+        self.chroma = chroma or ChromaLayout()
+
+    @staticmethod
+    def _layout(folder):
+        return _melody_layout(folder)
+
+    def _stored_layout(self):
+        layout = {name: getattr(self.chroma, name) for name in ChromaLayout.__dataclass_fields__}
+        return layout | {
+            "feature_extractor_type": "MusicgenMelodyFeatureExtractor",
+            "feature_size": self.chroma.num_chroma,
+            "n_samples": self.chroma.chunk_length * self.sampling_rate,
+            "padding_value": 0.0,
+            "processor_class": "MusicgenMelodyProcessor",
+            "return_attention_mask": False,
+            "sampling_rate": self.sampling_rate,
+        }
+
+    def __call__(
+        self,
+        text=None,
+        audio=None,
+        sampling_rate=None,
+        negative_text=None,
+        padding=True,
+        return_tensors="ms",
+        audio_prompt=None,
+        truncation=True,
+    ):
+        """Model inputs for prompts: text, a melody to follow, audio to continue, or several of them.
+
+        Args:
+            text, negative_text, sampling_rate, return_tensors: as in `MusicgenProcessor`.
+            audio (str | numpy.ndarray | Sequence): the melody: a file, or samples in -1 to 1, [N] or with the channels
+                as the shorter of two axes; or one of these for each prompt; or stems as Demucs separates them, [B,
+                stems, channels, N], of which voice and other instruments are taken. Mixed to one channel and resampled.
+                Separated stems give the clearer melody: drums and bass have pitches too.
+            padding (bool): pad to the longest: text on the right, melodies with silence, which counts as the note C.
+            audio_prompt: audio to continue, given as `MusicgenProcessor` takes its `audio`.
+            truncation (bool): cut melodies to the 30 s that the model hears at a time. Music that is longer, made
+                window by window, can follow a longer melody.
+
+        Returns:
+            transformers.BatchEncoding as from `MusicgenProcessor`; with input_features of the melody, [B, frames, 12],
+            one-hot, 1 + samples // hop length frames: 7.8 a second.
+
+        Raises:
+            InputError: naming what is wrong and what would be right; a melody that is silent is refused.
+        """
+        if audio is None:
+            return super().__call__(text, audio_prompt, sampling_rate, negative_text, padding, return_tensors)
+        if text is None and audio_prompt is None:
+            if return_tensors not in ("ms", "np"):
+                raise InputError(f'return_tensors is {return_tensors!r}; expected "ms" or "np"')
+            if negative_text is not None:
+                raise InputError("a negative prompt needs a prompt beside it; give text")
+            from transformers import BatchEncoding
+
+            batch = BatchEncoding({})
+        else:
+            batch = super().__call__(text, audio_prompt, sampling_rate, negative_text, padding, return_tensors)
+        batch["input_features"] = _tensor(self._melodies(audio, sampling_rate, padding, truncation), return_tensors)
+        return batch
+
+    def get_unconditional_inputs(self, num_samples=1, return_tensors="ms"):
+        """An empty prompt for each sample, all of it masked; arguments of `generate` for music without a prompt.
+
+        Args:
+            num_samples (int): pieces to make.
+            return_tensors (str): "ms" for mindspore.Tensor, "np" for NumPy arrays.
+
+        Returns:
+            transformers.BatchEncoding with input_ids and attention_mask, [num_samples, 1].
+
+        Raises:
+            InputError: if num_samples is not a whole number above 0.
+        """
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+            raise InputError(f"num_samples is {num_samples!r}; expected a whole number of at least 1")
+        from transformers import BatchEncoding
+
+        ids = np.full((num_samples, 1), self.tokenizer.eos_token_id, np.int32)
+        made = {"input_ids": ids, "attention_mask": np.zeros_like(ids)}
+        return BatchEncoding({name: _tensor(values, return_tensors) for name, values in made.items()})
+
+    def _melodies(self, audio, sampling_rate, padding, truncation):
+        """Chroma of each melody, [B, frames, num_chroma] float32."""
+        if getattr(audio, "ndim", 0) == 4:
+            stems = np.asarray(audio.asnumpy() if hasattr(audio, "asnumpy") else audio)
+            if stems.shape[1] <= max(self.chroma.stem_indices):
+                raise InputError(f"audio has {stems.shape[1]} stems; expected the four that Demucs separates")
+            audio = list(stems[:, list(self.chroma.stem_indices)].sum(axis=1))
+        clips = [clip[0] for clip in self._clips(audio, sampling_rate, 1)]
+        several = isinstance(audio, (list, tuple)) and len(clips) == len(audio)
+        names = [repr(one) if is_path(one) else str(i + 1) for i, one in enumerate(audio if several else [audio])]
+        most = self.chroma.chunk_length * self.sampling_rate
+        for i, name in enumerate(names):
+            if np.abs(clips[i]).max() < SILENCE:
+                raise InputError(f"melody {name} is silent; give a recording with a tune, or leave it out")
+            if truncation and len(clips[i]) > most:
+                seconds = len(clips[i]) / self.sampling_rate
+                warnings.warn(
+                    f"melody {name} has {seconds:.1f} s and the model hears {self.chroma.chunk_length} s: its end is "
+                    "cut off",
+                    stacklevel=4,
+                )
+                clips[i] = clips[i][:most]
+        longest = max(len(clip) for clip in clips)
+        if not padding and any(len(clip) != longest for clip in clips):
+            raise InputError("the melodies differ in length; call the processor with padding=True")
+        return np.stack([self._chroma(clip, longest) for clip in clips])
+
+    def _chroma(self, clip, length):
+        """Chroma of one melody that is padded to `length` samples, [frames, num_chroma]."""
+        missing = length - len(clip)
+        clip = np.pad(clip, (missing, 0) if self.chroma.padding_side == "left" else (0, missing))
+        layout = self.chroma
+        return chroma_features(clip, self.sampling_rate, layout.n_fft, layout.hop_length, layout.num_chroma)
+
+
+def _melody_layout(folder):
+    """Sampling rate, channels and `ChromaLayout` of the melody model in a folder."""
+    if not is_melody(folder):
+        raise InputError(f"{folder} is no melody model's; open it with MusicgenProcessor, or AutoProcessor")
+    channels, rate = 1, 32000
+    config, layout = os.path.join(folder, "config.json"), os.path.join(folder, LAYOUT)
+    if os.path.isfile(config):
+        found = read_json(config)
+        codec, decoder = ({} | (found.get(name) or {}) for name in ("audio_encoder", "decoder"))
+        channels, rate = decoder.get("audio_channels", 1), codec.get("sampling_rate", rate)
+    found = read_json(layout) if os.path.isfile(layout) else {}
+    rate = found.get("sampling_rate", rate)
+    known = {name: found[name] for name in ChromaLayout.__dataclass_fields__ if found.get(name) is not None}
+    chroma = ChromaLayout(**known | {"stem_indices": tuple(known.get("stem_indices", ChromaLayout.stem_indices))})
+    sizes = (chroma.n_fft, chroma.hop_length, chroma.num_chroma, chroma.chunk_length)
+    if not all(type(size) is int and size > 0 for size in sizes) or chroma.padding_side not in ("left", "right"):
+        raise InputError(f"{layout} cannot be used; expected sizes above 0 and padding_side left or right")
+    if not isinstance(rate, int) or not 1000 <= rate <= 1_000_000 or channels not in (1, 2):
+        raise InputError(
+            f"{folder} asks for {channels!r} channels at {rate!r} Hz; expected 1 or 2, such as at 32000 Hz"
+        )
+    return rate, channels, chroma

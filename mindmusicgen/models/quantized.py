@@ -1,0 +1,219 @@
+"""The MusicGen decoder with weights of 8 bits: a quarter of the memory that every step of decoding reads.
+
+Matrices are `QuantizedLinear`, except the heads: a fortieth of the weights, but half of what rounding would change of
+the choices. Norms, embeddings and all arithmetic on activations stay float32 (in the kernels the
+activations are rounded to 16 bits, see ops/csrc/quantized.c). On CPU a decode step is one operator per layer, whose
+cache of keys and values has 8 bits as well.
+
+Shapes as in `models.musicgen`.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from ..errors import InputError
+from ..ops import packing
+from ..ops import quantized as quantized_ops
+from ..ops.memory import Arena
+from .musicgen import DecoderLayer, MusicgenDecoder
+
+LARGEST_HEAD = 256  # of the kernels
+
+
+class QuantizedLinear(nn.Cell):
+    """y = x W^T with W in 8 bits: codes and scales as in `ops.packing`, in `weight` and `scale`.
+
+    A kernel on CPU if there is one when the cell is made, else MindSpore's operations, which expand W every time.
+
+    Args:
+        in_features (int): size of the last axis of the input.
+        out_features (int): size of the last axis of the output.
+        dtype (mindspore.dtype): must be float32.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    def __init__(self, in_features, out_features, dtype=ms.float32):
+        super().__init__()
+        if dtype != ms.float32:
+            raise InputError(f"int8 weights go with dtype float32, not {dtype}")
+        self.in_features, self.out_features, self.dtype = in_features, out_features, dtype
+        codes, scale = packing.packed_shapes(out_features, in_features)
+        # np.zeros takes no memory until it is written to, and a checkpoint's arrays replace these.
+        self.weight = Parameter(Tensor.from_numpy(np.zeros(codes, np.uint8)), requires_grad=False)
+        self.scale = Parameter(Tensor.from_numpy(np.zeros(scale, np.float32)), requires_grad=False)
+        self.kernel = quantized_ops.linear_op(out_features)
+
+    def construct(self, x):
+        """[..., in] -> [..., out]"""
+        if x.ndim == 2:
+            return self.product(x)
+        return self.product(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
+
+    def product(self, x):
+        """[rows, in] -> [rows, out]"""
+        if self.kernel is not None:
+            return self.kernel(x, self.weight, self.scale)
+        return self.plain(x)
+
+    def plain(self, x):
+        """The same with MindSpore's operations."""
+        weight = quantized_ops.dequantised(self.weight, self.scale, self.out_features, self.in_features)
+        return ops.MatMul(transpose_b=True)(x, weight)
+
+
+class QuantizedDecoderLayer(DecoderLayer):
+    """A decoder layer of `QuantizedLinear`, with a step in one operator."""
+
+    linear = QuantizedLinear
+
+    def __init__(self, config, dtype):
+        super().__init__(config, dtype)
+        self.fused = quantized_ops.layer_op(config.activation_function) if fuses(config) else None
+
+    def fused_step(self, x, position, cache, cross_key, cross_value, cross_mask):
+        """One column. x: [B, D]; cache: keys, their scales, values, their scales, updated in place."""
+        return self.fused(
+            x,
+            position,
+            self.self_attn_layer_norm.weight,
+            self.self_attn_layer_norm.bias,
+            self.self_attn.qkv_proj.weight,
+            self.self_attn.qkv_proj.scale,
+            self.self_attn.out_proj.weight,
+            self.self_attn.out_proj.scale,
+            self.encoder_attn_layer_norm.weight,
+            self.encoder_attn_layer_norm.bias,
+            self.encoder_attn.q_proj.weight,
+            self.encoder_attn.q_proj.scale,
+            self.encoder_attn.out_proj.weight,
+            self.encoder_attn.out_proj.scale,
+            self.final_layer_norm.weight,
+            self.final_layer_norm.bias,
+            self.fc1.weight,
+            self.fc1.scale,
+            self.fc2.weight,
+            self.fc2.scale,
+            cache[0],
+            cache[1],
+            cache[2],
+            cache[3],
+            cross_key,
+            cross_value,
+            cross_mask,
+        )
+
+
+class QuantizedMusicgenDecoder(MusicgenDecoder):
+    """`MusicgenDecoder` with weights of 8 bits.
+
+    Args:
+        config (transformers.MusicgenDecoderConfig): sizes of the decoder.
+        dtype (mindspore.dtype): must be float32.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    layer = QuantizedDecoderLayer
+
+    def __init__(self, config, dtype=ms.float32):
+        super().__init__(config, dtype)
+        self.fill_op = quantized_ops.fill_cache_op() if fuses(config) else None
+
+    @property
+    def fused(self):
+        """Whether a step can run as one operator per layer, on a cache of 8 bits."""
+        return self.fill_op is not None
+
+    def step(self, ids, position, cache, cross, cross_mask):
+        """One column; with the cache of `MusicgenDecoder.step`, or with one of 8 bits (four Parameters a layer)."""
+        if cache[0].dtype != ms.uint8:
+            return super().step(ids, position, cache, cross, cross_mask)
+        x = self.embed(ids.expand_dims(-1), position).squeeze(1)
+        for i, layer in enumerate(self.layers):
+            own = (cache[4 * i], cache[4 * i + 1], cache[4 * i + 2], cache[4 * i + 3])
+            x = layer.fused_step(x, position, own, cross[2 * i], cross[2 * i + 1], cross_mask)
+        return self.lm_heads(self.layer_norm(x)).reshape(ids.shape[0], self.num_codebooks, self.vocab_size)
+
+    def fill(self, pairs, cache):
+        """Write the keys and values of prefill, k0, v0, ... of [B, H, T, d] each, into a cache of 8 bits."""
+        for i in range(len(self.layers)):
+            keys, key_scale, values, value_scale = 4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3
+            self.fill_op(
+                pairs[2 * i], pairs[2 * i + 1], cache[keys], cache[key_scale], cache[values], cache[value_scale]
+            )
+
+
+def fuses(config):
+    """Whether the kernels can run a decoder of these sizes as one operator per layer."""
+    size = config.hidden_size // max(config.num_attention_heads, 1)
+    known = config.activation_function in quantized_ops.LAYERS
+    return known and config.ffn_dim % packing.TILE == 0 and size <= LARGEST_HEAD
+
+
+def quantise(decoder, config):
+    """A `QuantizedMusicgenDecoder` of a decoder's weights; the decoder loses its matrices on the way, to save memory.
+
+    Args:
+        decoder (MusicgenDecoder): float32.
+        config (transformers.MusicgenDecoderConfig): its config.
+
+    Raises:
+        InputError: if a weight is not finite, or the decoder is not float32.
+    """
+    made = QuantizedMusicgenDecoder(config, decoder.dtype)
+    old = dict(decoder.cells_and_names())
+    arena = arena_for(made)
+    for name, cell in made.cells_and_names():
+        source = old[name]
+        if isinstance(cell, QuantizedLinear):
+            try:
+                arrays = packing.pack(source.weight.asnumpy(), arena.take)
+            except ValueError as error:
+                raise InputError(f"decoder.{name} cannot be quantised: {error}") from error
+            for parameter, array in zip((cell.weight, cell.scale), arrays, strict=True):
+                parameter.assign_value(Tensor.from_numpy(array))
+            del source.weight
+        else:
+            for own, parameter in cell.parameters_and_names(expand=False):
+                parameter.assign_value(getattr(source, own))
+    return made
+
+
+def quantised_parameters(network):
+    """Codes and scales of every `QuantizedLinear` in a network: dict of Parameter by name."""
+    return {
+        f"{name}.{own}": parameter
+        for name, cell in network.cells_and_names()
+        if isinstance(cell, QuantizedLinear)
+        for own, parameter in cell.parameters_and_names(expand=False)
+    }
+
+
+def arena_for(network):
+    """Memory for the codes and scales of a network."""
+    return Arena(Arena.room((p.shape, p.asnumpy().dtype) for p in quantised_parameters(network).values()))
+
+
+def expand(decoder, config):
+    """The `MusicgenDecoder` that computes in float32 with a quantised decoder's weights.
+
+    Args:
+        decoder (QuantizedMusicgenDecoder): loses its matrices on the way.
+        config (transformers.MusicgenDecoderConfig): its config.
+    """
+    made = MusicgenDecoder(config, decoder.dtype)
+    old = dict(decoder.cells_and_names())
+    for name, cell in made.cells_and_names():
+        source = old[name]
+        if isinstance(source, QuantizedLinear):
+            arrays = source.weight.asnumpy(), source.scale.asnumpy()
+            cell.weight.asnumpy()[...] = packing.unpack(*arrays, source.out_features, source.in_features)
+            del source.weight
+        else:
+            for own, parameter in cell.parameters_and_names(expand=False):
+                parameter.assign_value(getattr(source, own))
+    return made

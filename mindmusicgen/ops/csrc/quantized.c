@@ -1,0 +1,475 @@
+/* 8-bit kernels for MindSpore's ops.Custom(func_type="aot"):
+ *
+ *   QuantizedLinear  x [rows, in], codes [T, Q, 16, 4] uint8, scale [T, G, 16] -> [rows, out]
+ *   QuantizedLayer   one column through a decoder layer; the arguments are listed at the function
+ *   FillCache        k, v [B, H, columns, d] into the 8-bit cache of QuantizedLayer -> [1]
+ *
+ * A weight is (code - 128) * scale. Codes lie in tiles of 16 outputs (T tiles), in a tile in quads of 4 inputs
+ * (Q quads); scales belong to an output and a group of 128 inputs (G groups). Activations are rounded to 16 bits with
+ * a scale of their own in each group of each row, so what is lost is the rounding of the weights.
+ *
+ * The cache keeps keys and values as such weights, with one scale per column and head:
+ *   keys [B, H, L / 16, d / 4, 16, 4]: columns are the outputs;   values [B, H, d / 16, L / 4, 16, 4]: the inputs;
+ *   scales [B, H, L]; L a multiple of 16, fractions of d rounded up.
+ *
+ * Each kernel returns 0, or non-zero when shapes or dtypes are not those.
+ */
+
+#define _GNU_SOURCE
+#include <float.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "team.h"
+
+#define TILE 16
+#define QUAD 4
+#define GROUP 128
+#define ZERO 128         /* the code of a weight of 0 */
+#define CODES 32512.0f   /* largest code of an activation: both its halves fit into 8 signed bits */
+#define TINY 1e-30f      /* what is no larger counts as 0 */
+#define NORM_EPSILON 1e-5f
+#define BLOCK 512        /* columns whose scores are held at once; a multiple of GROUP */
+#define MAX_HEAD 256     /* a multiple of GROUP */
+#define PREFETCH 1536    /* bytes ahead in each of a thread's two streams of weights */
+#define ALIGNMENT 64
+
+enum { NO_ACTIVATION, GELU, RELU };
+
+/* A job's tasks: `many` large ones first, then small ones, so that no thread waits long for the last. */
+struct shares {
+    int64_t many, large, small, tasks;
+};
+
+struct activations {
+    const float *x, *norm_weight, *norm_bias; /* x: rows of `stride` floats, zero from `in` on, unless normalised */
+    float *normed;
+    int16_t *codes;
+    float *scale;
+    int32_t *offset;
+    int64_t rows, in, x_stride, stride, groups;
+};
+
+struct operand {
+    const uint8_t *codes;
+    const float *scale;
+    int64_t tile_bytes, scale_tile, scale_group;
+};
+
+struct product {
+    const uint8_t *codes;
+    const float *scale, *residual;
+    const struct activations *x;
+    float *y;
+    int64_t y_stride, residual_stride, out, tiles, quads;
+    int activation;
+    struct shares shares;
+};
+
+struct cache {
+    uint8_t *keys, *values;
+    float *key_scale, *value_scale;
+    int64_t d, tiles;
+};
+
+struct attention {
+    struct cache cache;
+    const float *q, *k, *v, *mask; /* k, v and mask: of cross-attention only */
+    float *weights, *out;
+    int64_t heads, all_heads, heads_each, q_stride, out_stride, filled;
+    float factor;
+};
+
+static int64_t divided_up(int64_t n, int64_t by)
+{
+    return (n + by - 1) / by;
+}
+
+static int64_t padded(int64_t n)
+{
+    return divided_up(n, TILE) * TILE;
+}
+
+static struct shares share_out(int64_t tiles, int64_t rows)
+{
+    const int64_t threads = team_size();
+    struct shares s = {.many = threads, .large = tiles * 3 / 4 / threads, .small = 2};
+    if (s.large < 4 || rows > TILE) /* many rows: arithmetic counts, and small tasks keep the weights in the cache */
+        s.many = s.large = 0;
+    const int64_t rest = tiles - s.many * s.large;
+    s.small = rest / (8 * threads) > s.small ? rest / (8 * threads) : s.small;
+    s.tasks = s.many + divided_up(rest, s.small);
+    return s;
+}
+
+static void task_range(int64_t tiles, struct shares s, int64_t task, int64_t *first, int64_t *last)
+{
+    const int64_t size = task < s.many ? s.large : s.small;
+    *first = task < s.many ? task * s.large : s.many * s.large + (task - s.many) * s.small;
+    *last = *first + size < tiles ? *first + size : tiles;
+}
+
+/* ---- the inner loops, for each instruction set ---- */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_X86_VARIANTS 1
+#include <immintrin.h>
+
+#define SIMD(name) name##_vnni
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")))
+#define LANES 16
+#include "quantized_simd.h"
+#undef SIMD
+#undef TARGET
+#undef LANES
+
+#define SIMD(name) name##_avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define LANES 8
+#include "quantized_simd.h"
+#undef SIMD
+#undef TARGET
+#undef LANES
+#endif
+
+#define SIMD(name) name##_base
+#define TARGET
+#define LANES 4
+#include "quantized_simd.h"
+
+#define TABLE(set)                                                                                                     \
+    {.activations = activation_task_##set,                                                                             \
+     .product = product_task_##set,                                                                                    \
+     .attention = attention_task_##set,                                                                                \
+     .fill = fill_task_##set}
+
+static struct {
+    task_function activations, product, attention, fill;
+} loops = TABLE(base);
+static pthread_once_t chosen = PTHREAD_ONCE_INIT;
+
+static void choose(void)
+{
+#ifdef HAVE_X86_VARIANTS
+    /* MINDMUSICGEN_SIMD=avx2 or base: for tests of the variants that this CPU would not choose. */
+    static const typeof(loops) avx2 = TABLE(avx2), vnni = TABLE(vnni);
+    const char *most = getenv("MINDMUSICGEN_SIMD");
+    most = most ? most : "avx512";
+    __builtin_cpu_init();
+    if (strcmp(most, "base") == 0 || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        return;
+    loops = avx2;
+    if (strcmp(most, "avx512") == 0 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni"))
+        loops = vnni;
+#endif
+}
+
+/* ---- steps of a kernel ---- */
+
+/* Memory of one call, zeroed; `at` moves on. */
+struct workspace {
+    char *start;
+    size_t at;
+};
+
+static void *take(struct workspace *w, int64_t bytes)
+{
+    void *place = w->start ? w->start + w->at : NULL;
+    w->at += (size_t)divided_up(bytes, ALIGNMENT) * ALIGNMENT;
+    return place;
+}
+
+/* Lay out the memory of `rows` rows of at most `in` activations. */
+static void take_activations(struct workspace *w, struct activations *a, int64_t rows, int64_t in)
+{
+    a->rows = rows;
+    a->codes = take(w, 2 * rows * padded(in));
+    a->scale = take(w, 4 * rows * divided_up(in, GROUP));
+    a->offset = take(w, 4 * rows * divided_up(in, GROUP));
+}
+
+/* Round rows of `in` floats that lie x_stride apart; normalise them first if there is a norm. */
+static void round_rows(struct activations *a, const float *x, int64_t x_stride, int64_t in, const float *norm_weight,
+                       const float *norm_bias)
+{
+    a->x = x;
+    a->x_stride = x_stride;
+    a->in = in;
+    a->stride = padded(in);
+    a->groups = divided_up(in, GROUP);
+    a->norm_weight = norm_weight;
+    a->norm_bias = norm_bias;
+    if (a->rows > 4)
+        team_run(loops.activations, a, a->rows);
+    else
+        for (int64_t row = 0; row < a->rows; row++)
+            loops.activations(a, row);
+}
+
+static void multiply(struct product p)
+{
+    p.tiles = divided_up(p.out, TILE);
+    p.quads = divided_up(p.x->in, QUAD);
+    p.shares = share_out(p.tiles, p.x->rows);
+    team_run(loops.product, &p, p.shares.tasks);
+}
+
+/* Attention of all heads of all rows; over few columns, several heads a task. */
+static void attend(struct attention a, int64_t rows)
+{
+    const int64_t shared = rows * a.heads / (4 * team_size());
+    a.all_heads = rows * a.heads;
+    a.heads_each = a.filled > 256 || shared < 1 ? 1 : shared;
+    team_run(loops.attention, &a, divided_up(a.all_heads, a.heads_each));
+}
+
+/* ---- entry points ---- */
+
+#define EXPORT __attribute__((visibility("default")))
+
+struct parameters {
+    void **data;
+    int *ranks;
+    int64_t **shapes;
+    const char **dtypes;
+};
+
+/* Whether argument i has this dtype and shape. */
+static int is(const struct parameters *p, int i, const char *dtype, int rank, const int64_t *shape)
+{
+    const char *found = strcmp(p->dtypes[i], "float") == 0 ? "float32" : p->dtypes[i];
+    if (p->ranks[i] != rank || strcmp(found, dtype) != 0)
+        return 0;
+    for (int axis = 0; axis < rank; axis++)
+        if (p->shapes[i][axis] != shape[axis])
+            return 0;
+    return 1;
+}
+
+#define IS(p, i, dtype, ...)                                                                                           \
+    is(p, i, dtype, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__})
+
+/* Whether arguments i and i + 1 are the codes and scales of a linear layer. */
+static int is_weight(const struct parameters *p, int i, int64_t out, int64_t in)
+{
+    const int64_t tiles = divided_up(out, TILE);
+    return IS(p, i, "uint8", tiles, divided_up(in, QUAD), TILE, QUAD) &&
+           IS(p, i + 1, "float32", tiles, divided_up(in, GROUP), TILE);
+}
+
+/* Whether arguments i .. i + 3 are keys, their scales, values, their scales; fills in `cache`. */
+static int is_cache(const struct parameters *p, int i, int64_t rows, int64_t heads, int64_t d, struct cache *cache)
+{
+    if (p->ranks[i + 1] != 3 || d < 1 || d > MAX_HEAD)
+        return 0;
+    const int64_t length = p->shapes[i + 1][2];
+    *cache = (struct cache){p->data[i], p->data[i + 2], p->data[i + 1], p->data[i + 3], d, length / TILE};
+    return length % TILE == 0 && IS(p, i, "uint8", rows, heads, length / TILE, divided_up(d, QUAD), TILE, QUAD) &&
+           IS(p, i + 1, "float32", rows, heads, length) &&
+           IS(p, i + 2, "uint8", rows, heads, divided_up(d, TILE), length / QUAD, TILE, QUAD) &&
+           IS(p, i + 3, "float32", rows, heads, length);
+}
+
+EXPORT int QuantizedLinear(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                           void *extra)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    (void)stream;
+    (void)extra;
+    if (nparam != 4 || ndims[0] != 2 || ndims[3] != 2)
+        return 1;
+    const int64_t rows = shapes[0][0], in = shapes[0][1], out = shapes[3][1], stride = padded(in);
+    if (!IS(&p, 0, "float32", rows, in) || !IS(&p, 3, "float32", rows, out) || !is_weight(&p, 1, out, in))
+        return 2;
+    struct workspace w = {NULL, 0};
+    struct activations a;
+    const float *x = params[0];
+    float *copy = NULL;
+    for (int pass = 0; pass < 2; pass++) { /* the first finds out how much memory is needed */
+        if (pass == 1 && !(w.start = aligned_alloc(ALIGNMENT, w.at + ALIGNMENT)))
+            return 3;
+        w.at = 0;
+        take_activations(&w, &a, rows, in);
+        copy = stride == in ? NULL : take(&w, 4 * rows * stride);
+    }
+    for (int64_t row = 0; copy && row < rows; row++) {
+        memcpy(copy + row * stride, x + row * in, sizeof(float) * (size_t)in);
+        memset(copy + row * stride + in, 0, sizeof(float) * (size_t)(stride - in));
+    }
+    pthread_once(&chosen, choose);
+    round_rows(&a, copy ? copy : x, stride, in, NULL, NULL);
+    multiply((struct product){
+        .codes = params[1], .scale = params[2], .x = &a, .y = params[3], .y_stride = out, .out = out});
+    free(w.start);
+    return 0;
+}
+
+/* Arguments of QuantizedLayer, by number; a weight is two arguments, codes and scales. */
+enum {
+    X,                          /* [R, D] */
+    POSITION,                   /* [1] int32 */
+    SELF_NORM,                  /* weight and bias [D] */
+    QKV = SELF_NORM + 2,        /* D -> 3 D */
+    SELF_OUT = QKV + 2,         /* D -> D */
+    CROSS_NORM = SELF_OUT + 2,
+    CROSS_Q = CROSS_NORM + 2,   /* D -> D */
+    CROSS_OUT = CROSS_Q + 2,    /* D -> D */
+    FINAL_NORM = CROSS_OUT + 2,
+    FC1 = FINAL_NORM + 2,       /* D -> F */
+    FC2 = FC1 + 2,              /* F -> D */
+    CACHE = FC2 + 2,            /* keys, their scales, values, their scales; written to at the position */
+    CROSS_K = CACHE + 4,        /* [R, H, S, d] */
+    CROSS_V,                    /* [R, H, S, d] */
+    MASK,                       /* [R, 1, 1, S], added to the scores */
+    Y,                          /* [R, D] */
+    ARGUMENTS
+};
+
+static int layer_fits(const struct parameters *p, struct cache *cache)
+{
+    if (p->ranks[X] != 2 || p->ranks[CROSS_K] != 4 || p->ranks[FC1] != 4 || p->ranks[FC2] != 4)
+        return 0;
+    const int64_t rows = p->shapes[X][0], dim = p->shapes[X][1], *cross = p->shapes[CROSS_K];
+    const int64_t inner = p->shapes[FC1][0] * TILE; /* a whole number of tiles */
+    for (int norm = SELF_NORM; norm <= FINAL_NORM; norm += CROSS_NORM - SELF_NORM)
+        if (!IS(p, norm, "float32", dim) || !IS(p, norm + 1, "float32", dim))
+            return 0;
+    return IS(p, X, "float32", rows, dim) && IS(p, Y, "float32", rows, dim) && IS(p, POSITION, "int32", 1) &&
+           is_weight(p, QKV, 3 * dim, dim) && is_weight(p, SELF_OUT, dim, dim) && is_weight(p, CROSS_Q, dim, dim) &&
+           is_weight(p, CROSS_OUT, dim, dim) && is_weight(p, FC1, inner, dim) && is_weight(p, FC2, dim, inner) &&
+           cross[1] * cross[3] == dim && IS(p, CROSS_K, "float32", rows, cross[1], cross[2], cross[3]) &&
+           IS(p, CROSS_V, "float32", rows, cross[1], cross[2], cross[3]) && IS(p, MASK, "float32", rows, 1, 1, cross[2]) &&
+           is_cache(p, CACHE, rows, cross[1], cross[3], cache);
+}
+
+/* The memory between the steps of a layer. */
+struct between {
+    struct activations a;
+    float *qkv, *mixed, *inner, *weights;
+};
+
+static void layer(const struct parameters *p, struct cache cache, struct between *m, int activation)
+{
+    void **data = p->data;
+    const int64_t rows = p->shapes[X][0], dim = p->shapes[X][1], inner = p->shapes[FC1][0] * TILE;
+    const int64_t heads = p->shapes[CROSS_K][1], wide = padded(dim);
+    struct activations *a = &m->a;
+    struct product to_y = {.x = a, .y = data[Y], .residual = data[Y], .y_stride = dim, .residual_stride = dim, .out = dim};
+    struct attention self = {.cache = cache, .heads = heads, .q = m->qkv, .q_stride = 3 * dim, .out = m->mixed};
+    self.out_stride = wide;
+    self.filled = *(const int32_t *)data[POSITION] + 1;
+    self.factor = 1.0f / sqrtf((float)cache.d);
+    struct attention cross = self;
+    cross.k = data[CROSS_K];
+    cross.v = data[CROSS_V];
+    cross.mask = data[MASK];
+    cross.weights = m->weights;
+    cross.filled = p->shapes[CROSS_K][2];
+
+    round_rows(a, data[X], dim, dim, data[SELF_NORM], data[SELF_NORM + 1]);
+    multiply((struct product){
+        .codes = data[QKV], .scale = data[QKV + 1], .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = 3 * dim});
+    attend(self, rows);
+    round_rows(a, m->mixed, wide, dim, NULL, NULL);
+    to_y.codes = data[SELF_OUT];
+    to_y.scale = data[SELF_OUT + 1];
+    to_y.residual = data[X];
+    multiply(to_y);
+    to_y.residual = data[Y];
+
+    round_rows(a, data[Y], dim, dim, data[CROSS_NORM], data[CROSS_NORM + 1]);
+    multiply((struct product){
+        .codes = data[CROSS_Q], .scale = data[CROSS_Q + 1], .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = dim});
+    attend(cross, rows);
+    round_rows(a, m->mixed, wide, dim, NULL, NULL);
+    to_y.codes = data[CROSS_OUT];
+    to_y.scale = data[CROSS_OUT + 1];
+    multiply(to_y);
+
+    round_rows(a, data[Y], dim, dim, data[FINAL_NORM], data[FINAL_NORM + 1]);
+    multiply((struct product){
+        .codes = data[FC1], .scale = data[FC1 + 1], .x = a, .y = m->inner, .y_stride = inner, .out = inner,
+        .activation = activation});
+    round_rows(a, m->inner, inner, inner, NULL, NULL);
+    to_y.codes = data[FC2];
+    to_y.scale = data[FC2 + 1];
+    multiply(to_y);
+}
+
+static int whole_layer(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, int activation)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    struct cache cache;
+    struct between m;
+    if (nparam != ARGUMENTS || !layer_fits(&p, &cache))
+        return 1;
+    const int32_t position = *(const int32_t *)params[POSITION];
+    if (position < 0 || position >= cache.tiles * TILE)
+        return 2;
+    const int64_t rows = shapes[X][0], dim = shapes[X][1], inner = shapes[FC1][0] * TILE;
+    const int64_t heads = shapes[CROSS_K][1];
+    struct workspace w = {NULL, 0};
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) {
+            if (!(w.start = aligned_alloc(ALIGNMENT, w.at)))
+                return 3;
+            if (dim % TILE)
+                memset(w.start, 0, w.at); /* the padding behind each row is read */
+        }
+        w.at = 0;
+        take_activations(&w, &m.a, rows, inner > dim ? inner : dim);
+        m.a.normed = take(&w, 4 * rows * padded(dim));
+        m.qkv = take(&w, 4 * rows * 3 * dim);
+        m.mixed = take(&w, 4 * rows * padded(dim));
+        m.inner = take(&w, 4 * rows * inner);
+        m.weights = take(&w, 4 * rows * heads * padded(shapes[CROSS_K][2]));
+    }
+    pthread_once(&chosen, choose);
+    layer(&p, cache, &m, activation);
+    free(w.start);
+    return 0;
+}
+
+/* x + self-attention + cross-attention + feed-forward with the exact GELU, each after its norm, for one column. */
+EXPORT int QuantizedLayer(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                          void *extra)
+{
+    (void)stream;
+    (void)extra;
+    return whole_layer(nparam, params, ndims, shapes, dtypes, GELU);
+}
+
+/* The same with ReLU. */
+EXPORT int QuantizedLayerRelu(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes,
+                              void *stream, void *extra)
+{
+    (void)stream;
+    (void)extra;
+    return whole_layer(nparam, params, ndims, shapes, dtypes, RELU);
+}
+
+EXPORT int FillCache(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                     void *extra)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    struct attention a = {.k = params[0], .v = params[1]};
+    (void)stream;
+    (void)extra;
+    if (nparam != 7 || ndims[0] != 4)
+        return 1;
+    const int64_t *size = shapes[0];
+    for (int i = 0; i < 2; i++)
+        if (!IS(&p, i, "float32", size[0], size[1], size[2], size[3]))
+            return 2;
+    if (!is_cache(&p, 2, size[0], size[1], size[3], &a.cache) || size[2] > a.cache.tiles * TILE)
+        return 3;
+    a.filled = size[2];
+    pthread_once(&chosen, choose);
+    team_run(loops.fill, &a, size[0] * size[1]);
+    *(float *)params[6] = 0;
+    return 0;
+}

@@ -1,0 +1,137 @@
+"""Operators of the 8-bit kernels in csrc/quantized.c; what they compute and their layouts are described there."""
+
+import ctypes
+import functools
+
+import mindspore as ms
+import numpy as np
+from mindspore import ops
+
+from . import native, packing
+
+LAYERS = {"gelu": "QuantizedLayer", "relu": "QuantizedLayerRelu"}  # by activation function
+
+
+def _linear_is_right(library):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((3, 150), np.float32), rng.standard_normal((18, 150), np.float32)
+    codes, scale = packing.pack(weight)
+    y = np.full((3, 18), np.nan, np.float32)
+    right = native.call(library.QuantizedLinear, x, codes, scale, y) == 0
+    return right and np.allclose(y, x @ packing.unpack(codes, scale, 18, 150).T, atol=1e-2)
+
+
+@functools.cache
+def _reason(path):
+    """Why the library at `path` is not used for 8-bit weights; empty if it is."""
+    library = ctypes.CDLL(path)
+    if not all(hasattr(library, name) for name in ("QuantizedLinear", *LAYERS.values(), "FillCache", "Choose")):
+        return "the installed kernels are older than int8; install the package again"
+    return "" if _linear_is_right(library) else f"{path} computes wrong numbers on this machine"
+
+
+def why_not():
+    """Why the 8-bit kernels are not used, in one line; an empty string when they are.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+    return native.why_not() or _reason(native.library_path())
+
+
+def _path():
+    return None if why_not() else native.library_path()
+
+
+@functools.cache
+def _linear_op(path, size_out):
+    def shape(x, *_):
+        return [x[0], size_out]
+
+    return ops.Custom(f"{path}:QuantizedLinear", shape, lambda x, *_: x, func_type="aot")
+
+
+@functools.cache
+def _layer_op(path, name):
+    op = ops.Custom(f"{path}:{name}", lambda x, *_: x, lambda x, *_: x, func_type="aot")
+    op.add_prim_attr("side_effect_mem", True)  # it writes into the cache
+    return op
+
+
+@functools.cache
+def _fill_op(path):
+    op = ops.Custom(f"{path}:FillCache", lambda *_: [1], lambda k, *_: k, func_type="aot")
+    op.add_prim_attr("side_effect_mem", True)
+    return op
+
+
+def linear_op(size_out):
+    """The operator (x [rows, in], codes, scale) -> [rows, size_out], float32 on CPU; None if not available.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = _path()
+    return _linear_op(path, size_out) if path else None
+
+
+def layer_op(activation):
+    """The operator that takes one column through a decoder layer; None if not available.
+
+    Args:
+        activation (str): one of `LAYERS`.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = _path()
+    return _layer_op(path, LAYERS[activation]) if path else None
+
+
+def fill_cache_op():
+    """The operator (k, v [B, H, T, d], keys, their scales, values, their scales) -> [1]; None if not available.
+
+    It writes columns 0 to T - 1 into the cache.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = _path()
+    return _fill_op(path) if path else None
+
+
+def cache_shapes(rows, heads, length, size):
+    """Shapes and dtypes of keys, their scales, values and their scales in the cache of one layer.
+
+    Args:
+        rows (int): B.
+        heads (int): H.
+        length (int): L, columns that it must have room for; rounded up to a multiple of 16.
+        size (int): d, size of a head.
+    """
+    tile, quad = packing.TILE, packing.QUAD
+    tiles = -(-length // tile)
+    scales = ((rows, heads, tiles * tile), np.float32)
+    keys = ((rows, heads, tiles, -(-size // quad), tile, quad), np.uint8)
+    values = ((rows, heads, -(-size // tile), tiles * tile // quad, tile, quad), np.uint8)
+    return keys, scales, values, scales
+
+
+def dequantised(codes, scale, size_out, size_in):
+    """The matrix [size_out, size_in] float32 that codes and scales stand for, with MindSpore's operations.
+
+    Args:
+        codes (Tensor): [out / 16, in / 4, 16, 4] uint8.
+        scale (Tensor): [out / 16, in / 128, 16] float32.
+        size_out (int): outputs, without the padding.
+        size_in (int): inputs, without the padding.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+    tiles, quads, tile, quad = codes.shape
+    rows, columns = tiles * tile, quads * quad
+    values = codes.astype(ms.float32).swapaxes(1, 2).reshape(rows, columns) - packing.ZERO
+    each = scale.swapaxes(1, 2).reshape(rows, -1, 1)
+    each = ops.broadcast_to(each, (rows, scale.shape[1], packing.GROUP)).reshape(rows, -1)[:, :columns]
+    return (values * each)[:size_out, :size_in]
