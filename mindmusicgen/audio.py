@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from .errors import InputError
+from .files import whole_file
 
 READABLE = (".wav", ".flac", ".ogg", ".mp3")
 RATES = (1_000, 1_000_000)  # samples per second; a header beyond them is damaged, and resampling would take hours
@@ -170,21 +171,17 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
     values = normalized(values, sampling_rate, normalize)
     kind, subtypes = FORMATS[os.path.splitext(path)[1].lower()]
     subtype = subtypes[next(iter(subtypes)) if bit_depth is None else bit_depth]
-    partial = f"{path}.partial"
+    layout = {"samplerate": sampling_rate, "channels": len(values), "format": kind, "subtype": subtype}
     try:
-        # In pieces: libsndfile's Vorbis encoder overflows its stack on long buffers.
-        with soundfile.SoundFile(partial, "w", sampling_rate, values.shape[0], format=kind, subtype=subtype) as file:
+        with whole_file(path) as partial, soundfile.SoundFile(partial, "w", **layout) as file:
             if comment:
                 file.comment = comment
+            # In pieces: libsndfile's Vorbis encoder overflows its stack on long buffers.
             for start in range(0, values.shape[1], sampling_rate):
                 piece = values[:, start : start + sampling_rate].T
                 file.write(piece if subtype == "FLOAT" else np.clip(piece, -1, 1))
-        os.replace(partial, path)
     except (OSError, soundfile.LibsndfileError) as error:
         raise InputError(f"output {path!r} cannot be written: {error}") from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
     return float(np.abs(values).max(initial=0.0))
 
 

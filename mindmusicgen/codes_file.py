@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from .errors import InputError
+from .files import whole_file
 
 LARGEST = 1 << 30  # bytes of codes: a day and a half of stereo music
 
@@ -25,16 +26,11 @@ def save_codes(path, codes, sampling_rate, frame_rate):
     """
     check_codes_path(path)
     values = np.asarray(codes.asnumpy() if hasattr(codes, "asnumpy") else codes, np.int32)
-    partial = f"{path}.partial"
     try:
-        with open(partial, "wb") as file:
+        with whole_file(path) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, codes=values, sampling_rate=sampling_rate, frame_rate=frame_rate)
-        os.replace(partial, path)
     except OSError as error:
         raise InputError(f"codes {path!r} cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
 
 
 def check_codes_path(path):

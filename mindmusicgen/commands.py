@@ -77,14 +77,19 @@ def output_paths(output, count):
     return [f"{stem}-{i + 1}{ending}" for i in range(count)]
 
 
+def _source(arguments):
+    """Where a model comes from if its name is no folder."""
+    return {name: getattr(arguments, name) for name in ("revision", "cache_dir", "local_files_only")}
+
+
 def _open(arguments, dtype="float32", quantization=None):
     """The model and its processor."""
     from .checkpoint.folder import model_class
     from .checkpoint.source import resolve
     from .melody_processing import AutoProcessor
 
-    options = {name: getattr(arguments, name) for name in ("cache_dir", "local_files_only")}
-    folder = resolve(arguments.model, arguments.revision, **options)
+    folder = resolve(arguments.model, **_source(arguments))
+    options = {"cache_dir": arguments.cache_dir, "local_files_only": arguments.local_files_only}
     processor = AutoProcessor.from_pretrained(folder, **options)
     chosen = model_class(folder)
     if getattr(arguments, "melody", None) and chosen.model_type != "musicgen_melody":
@@ -92,7 +97,7 @@ def _open(arguments, dtype="float32", quantization=None):
             f"--melody for a text model: {arguments.model} follows words alone; use a model such as "
             "facebook/musicgen-melody, or leave --melody out"
         )
-    return chosen.from_pretrained(folder, dtype=dtype, quantization=quantization, **options).run_once(), processor
+    return chosen.from_pretrained(folder, dtype=dtype, quantization=quantization, **options).run_eagerly(), processor
 
 
 def _prepare(arguments):
@@ -262,7 +267,7 @@ def run_decode(arguments, interrupts):
     from .codes_file import load_codes
 
     check_output(arguments.output, arguments.bit_depth)
-    folder = resolve(arguments.model, arguments.revision, arguments.cache_dir, arguments.local_files_only)
+    folder = resolve(arguments.model, **_source(arguments))
     codes = load_codes(arguments.codes, open_folder(folder, arguments.cache_dir, arguments.local_files_only)[0])
     model, _ = _open(arguments)
     audio = model.decode(codes).asnumpy()
@@ -280,9 +285,7 @@ def run_convert(arguments, interrupts):
         arguments.output,
         dtype=arguments.dtype,
         quantize=arguments.quantize,
-        revision=arguments.revision,
-        cache_dir=arguments.cache_dir,
-        local_files_only=arguments.local_files_only,
+        **_source(arguments),
     )
     print(f"{arguments.output}: ready for --model")
 
@@ -296,7 +299,7 @@ def run_info(arguments, interrupts):
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
         print(read_comment(arguments.model) or f"{arguments.model} does not say how it was made")
         return
-    folder = resolve(arguments.model, arguments.revision, arguments.cache_dir, arguments.local_files_only)
+    folder = resolve(arguments.model, **_source(arguments))
     print(describe(folder, arguments.duration, arguments.batch))
 
 
@@ -314,8 +317,6 @@ def run_train(arguments, interrupts):
         seconds=arguments.seconds,
         seed=arguments.seed,
         freeze_text=arguments.freeze_text,
-        revision=arguments.revision,
-        cache_dir=arguments.cache_dir,
-        local_files_only=arguments.local_files_only,
+        **_source(arguments),
     )
     print(f"{folder}: ready for --model")

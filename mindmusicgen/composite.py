@@ -1,7 +1,7 @@
 """MusicGen as its users know it: `from_pretrained`, `generate`, `save_pretrained`.
 
 The composite holds the three networks and the checkpoint's configs; the loop itself is in
-`generation.generator`, the networks in `models`, and what a call of the model returns in `pieces`.
+`generation.generator`, the networks in `models`, and what a call of the model returns in `submodels`.
 """
 
 import threading
@@ -24,8 +24,8 @@ from .models.musicgen import MusicgenDecoder
 from .models.quantized import QuantizedMusicgenDecoder
 from .models.t5 import T5Encoder
 from .ops.memory import release_free_memory, release_mapped
-from .pieces.composite import forward
 from .quantization import expand_without_kernels, quantise_model
+from .submodels.composite import forward
 
 PIECE_SECONDS = 5.0  # of more than 30 s that are decoded at a time
 SMALL_PIECE_SECONDS = 1.0  # the same of a quantised model, which is there to be small: at any length
@@ -196,7 +196,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         return super().__call__(*args, **kwargs)
 
     def construct(self, input_ids=None, attention_mask=None, **arguments):
-        """Logits and loss of known codes; `pieces.composite.forward` describes the arguments and what is returned.
+        """Logits and loss of known codes; `submodels.composite.forward` describes the arguments and what is returned.
 
         Returns:
             Seq2SeqLMOutput
@@ -221,7 +221,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         x, _ = self.decoder(ids, self.decoder.cross_keys_values(states), mask)
         return self.decoder.logits(x).reshape(-1, columns, self.config.decoder.vocab_size)
 
-    def run_once(self):
+    def run_eagerly(self):
         """Run text encoder and codec uncompiled from now on: for a program that makes one piece and ends, compiling
         them takes seconds longer than it saves. Returns the model."""
         self.encode_text = self.text_encoder.construct

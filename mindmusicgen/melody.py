@@ -14,10 +14,10 @@ from .errors import InputError
 from .generation import melody_inputs
 from .generation.melody_loop import MelodyGenerator
 from .models.musicgen_melody import MelodyConditioner, MusicgenMelodyDecoder, fit_chroma
-from .pieces import inputs
-from .pieces.base import returned
-from .pieces.decoder import shift_right
-from .pieces.outputs import Output
+from .submodels import inputs
+from .submodels.base import returned
+from .submodels.decoder import shift_right
+from .submodels.outputs import Output
 from .training.language_model import CodebookCrossEntropy
 
 

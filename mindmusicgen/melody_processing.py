@@ -10,7 +10,7 @@ from .audio import SILENCE
 from .checkpoint.source import read_json, resolve
 from .chroma import HOP_LENGTH, N_FFT, NUM_CHROMA, chroma_features
 from .errors import InputError
-from .processing import LAYOUT, MusicgenProcessor, _tensor, is_melody, is_path
+from .processing import LAYOUT, MusicgenProcessor, as_tensor, checked_layout, config_layout, is_melody, is_path
 
 
 class AutoProcessor:
@@ -122,7 +122,7 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
             batch = BatchEncoding({})
         else:
             batch = super().__call__(text, audio_prompt, sampling_rate, negative_text, padding, return_tensors)
-        batch["input_features"] = _tensor(self._melodies(audio, sampling_rate, padding, truncation), return_tensors)
+        batch["input_features"] = as_tensor(self._melodies(audio, sampling_rate, padding, truncation), return_tensors)
         return batch
 
     def get_unconditional_inputs(self, num_samples=1, return_tensors="ms"):
@@ -144,7 +144,7 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
 
         ids = np.full((num_samples, 1), self.tokenizer.eos_token_id, np.int32)
         made = {"input_ids": ids, "attention_mask": np.zeros_like(ids)}
-        return BatchEncoding({name: _tensor(values, return_tensors) for name, values in made.items()})
+        return BatchEncoding({name: as_tensor(values, return_tensors) for name, values in made.items()})
 
     def _melodies(self, audio, sampling_rate, padding, truncation):
         """Chroma of each melody, [B, frames, num_chroma] float32."""
@@ -185,21 +185,13 @@ def _melody_layout(folder):
     """Sampling rate, channels and `ChromaLayout` of the melody model in a folder."""
     if not is_melody(folder):
         raise InputError(f"{folder} is no melody model's; open it with MusicgenProcessor, or AutoProcessor")
-    channels, rate = 1, 32000
-    config, layout = os.path.join(folder, "config.json"), os.path.join(folder, LAYOUT)
-    if os.path.isfile(config):
-        found = read_json(config)
-        codec, decoder = ({} | (found.get(name) or {}) for name in ("audio_encoder", "decoder"))
-        channels, rate = decoder.get("audio_channels", 1), codec.get("sampling_rate", rate)
+    rate, channels = config_layout(folder)
+    layout = os.path.join(folder, LAYOUT)
     found = read_json(layout) if os.path.isfile(layout) else {}
-    rate = found.get("sampling_rate", rate)
+    rate, channels = checked_layout(folder, found.get("sampling_rate", rate), channels)
     known = {name: found[name] for name in ChromaLayout.__dataclass_fields__ if found.get(name) is not None}
     chroma = ChromaLayout(**known | {"stem_indices": tuple(known.get("stem_indices", ChromaLayout.stem_indices))})
     sizes = (chroma.n_fft, chroma.hop_length, chroma.num_chroma, chroma.chunk_length)
     if not all(type(size) is int and size > 0 for size in sizes) or chroma.padding_side not in ("left", "right"):
         raise InputError(f"{layout} cannot be used; expected sizes above 0 and padding_side left or right")
-    if not isinstance(rate, int) or not 1000 <= rate <= 1_000_000 or channels not in (1, 2):
-        raise InputError(
-            f"{folder} asks for {channels!r} channels at {rate!r} Hz; expected 1 or 2, such as at 32000 Hz"
-        )
     return rate, channels, chroma

@@ -64,16 +64,7 @@ class MusicgenProcessor:
         return _audio_layout(folder)
 
     def _stored_layout(self):
-        """What transformers' processor keeps in preprocessor_config.json."""
-        return {
-            "feature_extractor_type": "EncodecFeatureExtractor",
-            "feature_size": self.channels,
-            "padding_side": "left",
-            "padding_value": 0.0,
-            "processor_class": "MusicgenProcessor",
-            "return_attention_mask": True,
-            "sampling_rate": self.sampling_rate,
-        }
+        return audio_settings(self.sampling_rate, self.channels)
 
     def __call__(
         self, text=None, audio=None, sampling_rate=None, negative_text=None, padding=True, return_tensors="ms"
@@ -111,7 +102,7 @@ class MusicgenProcessor:
             made |= {f"negative_{name}": values for name, values in self._tokens(negative_text, padding).items()}
         if audio is not None:
             made |= self._audio(audio, sampling_rate, padding)
-        return BatchEncoding({name: _tensor(values, return_tensors) for name, values in made.items()})
+        return BatchEncoding({name: as_tensor(values, return_tensors) for name, values in made.items()})
 
     def _tokens(self, text, padding):
         """input_ids and attention_mask, [B, S] int32 each."""
@@ -206,17 +197,37 @@ class MusicgenProcessor:
         ]
 
 
+def audio_settings(sampling_rate, channels):
+    """What transformers' processor of text models keeps in preprocessor_config.json."""
+    return {
+        "feature_extractor_type": "EncodecFeatureExtractor",
+        "feature_size": channels,
+        "padding_side": "left",
+        "padding_value": 0.0,
+        "processor_class": "MusicgenProcessor",
+        "return_attention_mask": True,
+        "sampling_rate": sampling_rate,
+    }
+
+
 def _audio_layout(folder):
     """Sampling rate and channels of the model in a folder."""
     if os.path.isfile(os.path.join(folder, LAYOUT)):
         found = read_json(os.path.join(folder, LAYOUT))
-        rate, channels = found.get("sampling_rate", 32000), found.get("feature_size", 1)
-    elif os.path.isfile(os.path.join(folder, "config.json")):
-        found = read_json(os.path.join(folder, "config.json"))
-        codec, decoder = ({} | (found.get(name) or {}) for name in ("audio_encoder", "decoder"))
-        rate, channels = codec.get("sampling_rate", 32000), decoder.get("audio_channels", 1)
-    else:
-        rate, channels = 32000, 1
+        return checked_layout(folder, found.get("sampling_rate", 32000), found.get("feature_size", 1))
+    return config_layout(folder)
+
+
+def config_layout(folder):
+    """Sampling rate and channels that a folder's config.json tells; 32 kHz mono if there is none."""
+    path = os.path.join(folder, "config.json")
+    found = read_json(path) if os.path.isfile(path) else {}
+    codec, decoder = ({} | (found.get(name) or {}) for name in ("audio_encoder", "decoder"))
+    return checked_layout(folder, codec.get("sampling_rate", 32000), decoder.get("audio_channels", 1))
+
+
+def checked_layout(folder, rate, channels):
+    """Refuse a sampling rate or a number of channels that no model has."""
     if not isinstance(rate, int) or not 1000 <= rate <= 1_000_000 or channels not in (1, 2):
         raise InputError(
             f"{folder} asks for {channels!r} channels at {rate!r} Hz; expected 1 or 2, such as at 32000 Hz"
@@ -238,7 +249,7 @@ def is_path(value):
     return isinstance(value, (str, os.PathLike))
 
 
-def _tensor(array, kind):
+def as_tensor(array, kind):
     if kind == "np":
         return array
     from mindspore import Tensor

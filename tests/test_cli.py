@@ -162,6 +162,17 @@ def test_standard_output_carries_audio_alone(model, tmp_path, raw):
     assert np.abs(whole.astype(int) - streamed).max() <= 1  # one step of rounding
 
 
+def test_a_stream_begins_with_its_prompt(model, tmp_path):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(3 * 32000), 32000)
+    words = [sys.executable, "-m", "mindmusicgen", "generate", PROMPT, "--model", model, "--output", "-"]
+    words += ["--audio", str(tmp_path / "a.wav"), "--duration", "1", "--seed", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, cwd=tmp_path, env=environment, timeout=300)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert len(soundfile.read(io.BytesIO(done.stdout))[0]) == 4 * 32000
+
+
 def test_a_listener_may_leave(model, tmp_path):
     words = [sys.executable, "-m", "mindmusicgen", "generate", PROMPT, "--model", model, "--output", "-"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -133,6 +133,15 @@ def test_callbacks_see_progress_and_stop(model, text):
     np.testing.assert_array_equal(stopped, whole[:, :, :47])
 
 
+def test_callbacks_count_the_prompt(model, text):
+    prompt, seen = np.zeros((2, 4, 30), np.int32), []
+    options = {"audio_codes": prompt, "max_new_tokens": 20, "seed": 1}
+    found = codes(model, **text, **options, callback=lambda *frames: seen.append(frames))
+    assert seen[0] == (30, 47) and seen[-1] == (47, 47) and found.shape == (2, 4, 47)
+    stopped = codes(model, **text, **options, callback=lambda done, total: False)
+    np.testing.assert_array_equal(stopped, prompt)
+
+
 def test_a_second_thread_stops(model, text):
     whole = codes(model, **text, max_new_tokens=80, seed=1)
 

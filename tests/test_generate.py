@@ -129,6 +129,22 @@ def test_a_bucket_compiles_once(quad, compiled, monkeypatch):
     assert compiled() > before, "the counter does not count"
 
 
+def test_running_eagerly_compiles_neither_text_nor_codec(goldens, compiled, tmp_path):
+    from mindmusicgen import MusicgenForConditionalGeneration
+
+    golden = goldens("plain")
+    folder = str(golden.write(tmp_path))
+    made, graphs = [], []
+    for eager in (False, True):
+        model = MusicgenForConditionalGeneration.from_pretrained(folder)
+        model = model.run_eagerly() if eager else model
+        before = compiled()
+        made.append(model.generate(*text(golden), max_new_tokens=8, seed=1).asnumpy())
+        graphs.append(compiled() - before)
+    assert graphs[1] == graphs[0] - 2, graphs
+    np.testing.assert_allclose(made[1], made[0], atol=1e-5 * np.abs(made[0]).max())
+
+
 @pytest.mark.parametrize("length, expected", [(1, 64), (64, 64), (65, 256), (256, 256), (1503, 1536), (2049, 4096)])
 def test_buckets(length, expected):
     assert decode_loop.bucket(length, decode_loop.CACHE_BUCKETS) == expected

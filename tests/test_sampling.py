@@ -201,6 +201,8 @@ def test_uniforms():
     assert many.min() >= 0 and many.max() < 1 and np.unique(many).size > 790
     np.testing.assert_array_equal(many[:60], Uniforms([7, 8], 4).draw(60))
     np.testing.assert_array_equal(many[:, 1:], Uniforms([8], 4).draw(100))
+    parts = Uniforms([7, 8], 4)  # as the windows of a long piece draw
+    np.testing.assert_array_equal(many, np.concatenate([parts.draw(37), parts.draw(63)]))
 
 
 COLUMNS = 30

@@ -16,6 +16,7 @@ from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from random_checkpoint import build_tokenizer
+from tiny_codec import CODEC, RATE
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, MusicgenProcessor, cli
 from mindmusicgen.audio import UnusableAudio, read_audio
@@ -23,21 +24,7 @@ from mindmusicgen.checkpoint.safetensors_file import open_safetensors
 from mindmusicgen.training import data, loop
 from mindmusicgen.training.language_model import CaptionedCodes, LanguageModelLoss, delayed_columns
 
-RATE, STEPS, EVERY = 3200, 40, 4
-CODEC = {
-    "target_bandwidths": [0.8],  # 50 frames a second x 4 codebooks x 4 bits
-    "sampling_rate": RATE,
-    "codebook_size": 16,
-    "codebook_dim": 8,
-    "hidden_size": 8,
-    "num_filters": 4,
-    "num_lstm_layers": 1,
-    "num_residual_layers": 1,
-    "upsampling_ratios": [8, 8],
-    "use_causal_conv": False,
-    "use_conv_shortcut": False,
-    "norm_type": "weight_norm",
-}
+STEPS, EVERY = 40, 4
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
+from tiny_codec import CODEC, RATE
 from transformers import EncodecConfig
 
 from mindmusicgen.models.encodec import Encodec, ResidualVectorQuantizer
@@ -12,22 +13,6 @@ from mindmusicgen.training.codec import DEAD, CodecLoss, TrainableQuantizer
 from mindmusicgen.training.language_model import CodebookCrossEntropy
 from mindmusicgen.training.loop import Trainer
 from mindmusicgen.training.spectral import FLOOR, SpectralLoss, Spectrogram, mel_filters
-
-RATE = 3200
-CODEC = {
-    "target_bandwidths": [0.8],  # 50 frames a second x 4 codebooks x 4 bits
-    "sampling_rate": RATE,
-    "codebook_size": 16,
-    "codebook_dim": 8,
-    "hidden_size": 8,
-    "num_filters": 4,
-    "num_lstm_layers": 1,
-    "num_residual_layers": 1,
-    "upsampling_ratios": [8, 8],
-    "use_causal_conv": False,
-    "use_conv_shortcut": False,
-    "norm_type": "weight_norm",
-}
 
 
 def magnitudes(x, size):

@@ -131,6 +131,7 @@ def convert(
         InputError: as in `open_checkpoint`, and if the folder cannot be written or there is no tokenizer.
     """
     from ..composite import MusicgenForConditionalGeneration
+    from ..processing import LAYOUT, audio_settings
     from .folder import build, copy_companions, resolve_dtype, save_huggingface, whole_folder
 
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
@@ -147,23 +148,8 @@ def convert(
     with whole_folder(output) as partial:
         save_huggingface(network, partial, dtype)
         copy_companions(tokenizer, partial)
-        with open(os.path.join(partial, "preprocessor_config.json"), "w", encoding="utf-8") as file:
-            json.dump(_audio_settings(config), file, indent=2)
-
-
-def _audio_settings(config):
-    """preprocessor_config.json as the published models have it."""
-    return {
-        "feature_extractor_type": "EncodecFeatureExtractor",
-        "feature_size": config.decoder.audio_channels,
-        "sampling_rate": config.audio_encoder.sampling_rate,
-        "padding_side": "left",
-        "padding_value": 0.0,
-        "return_attention_mask": True,
-        "chunk_length_s": None,
-        "overlap": None,
-        "processor_class": "MusicgenProcessor",
-    }
+        with open(os.path.join(partial, LAYOUT), "w", encoding="utf-8") as file:
+            json.dump(audio_settings(config.audio_encoder.sampling_rate, config.decoder.audio_channels), file, indent=2)
 
 
 def _has(folder, name):

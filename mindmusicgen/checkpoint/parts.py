@@ -50,7 +50,7 @@ def open_part(path, part, cache_dir=None, local_files_only=False):
 
 
 def load(cls, model, dtype, revision, cache_dir, local_files_only):
-    """Build a piece and fill it; see `pieces.base.Piece.from_pretrained`."""
+    """Build a sub-model and fill it; see `submodels.base.Submodel.from_pretrained`."""
     chosen = whole.resolve_dtype(dtype)
     path = resolve(model, revision, cache_dir, local_files_only)
     config, composite, tensors = open_part(path, cls.part, cache_dir, local_files_only)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..files import whole_file
 
 MAX_HEADER = 100_000_000
 DTYPES = {
@@ -138,16 +139,10 @@ def write_safetensors(path, tensors, metadata):
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)  # tensors start on a cache line
-    partial = f"{path}.partial"
-    try:
-        with open(partial, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for name, shape, dtype, values in tensors:
-                array = np.asarray(values(), dtype, order="C")  # ascontiguousarray would give a scalar an axis
-                if array.shape != tuple(shape):
-                    raise ValueError(f"{name} has shape {array.shape}, announced {shape}")
-                file.write(memoryview(array.reshape(-1)).cast("B"))
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape, dtype, values in tensors:
+            array = np.asarray(values(), dtype, order="C")  # ascontiguousarray would give a scalar an axis
+            if array.shape != tuple(shape):
+                raise ValueError(f"{name} has shape {array.shape}, announced {shape}")
+            file.write(memoryview(array.reshape(-1)).cast("B"))

@@ -39,7 +39,8 @@ class CodeGenerator:
             pad (int): the start and padding code.
             frame_rate (int): frames per second of audio, for the progress bar.
             show (bool): whether to show one; None shows it in a terminal or notebook.
-            callback (callable): called with the frames that are done and all frames; returning False stops.
+            callback (callable): called with the frames that are done, the prompt's included, and all frames, whenever
+                some are added; returning False stops.
             stopped (threading.Event): set to stop.
 
         Yields:
@@ -57,9 +58,9 @@ class CodeGenerator:
             for codes in windows:
                 done += codes.shape[2]
                 bar.update(max(done - known, 0))
-                refused = callback is not None and done > known and callback(done, total) is False
+                refused = callback is not None and codes.shape[2] and callback(done, total) is False
                 yield codes
-                if refused or stopped is not None and stopped.is_set():
+                if done and (refused or stopped is not None and stopped.is_set()):
                     return
                 if self.turn is not turn:  # both wrote into the same cache
                     raise InputError(

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ..audio import READABLE, UnusableAudio, read_audio
 from ..errors import InputError
+from ..files import whole_file
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..interrupt import interruptible
 from ..processing import MAX_TOKENS
@@ -169,7 +170,7 @@ def _pair(folder, name, captions):
     return Pair(name, words, (facts.st_size, facts.st_mtime_ns))
 
 
-def window_frames(model_config, seconds):
+def clip_frames(model_config, seconds):
     """Frames of codes in a clip of some seconds."""
     return max(1, round(seconds * model_config.audio_encoder.frame_rate))
 
@@ -257,7 +258,7 @@ def _code_file(model, path, frames, interrupts):
 
 
 def _save_codes(path, mark, coded, model):
-    with whole_file(path) as file:
+    with output_file(path) as file:
         np.savez(
             file,
             fingerprint=mark,
@@ -327,7 +328,7 @@ def captioned_codes(model, processor, folder, output, seconds, rows, seed):
         InputError: if nothing in the folder can be used.
     """
     pairs, skipped = find_pairs(folder)
-    frames = window_frames(model.config, seconds)
+    frames = clip_frames(model.config, seconds)
     coded = code_audio(model, folder, pairs, frames, os.path.join(output, CODES)) if pairs else CodedAudio()
     skipped = skipped + coded.skipped
     summary = report(skipped, len(set(coded.sources)), os.path.join(output, SKIPPED))
@@ -350,7 +351,7 @@ def captioned_codes(model, processor, folder, output, seconds, rows, seed):
 
 def report(skipped, used, path):
     """Write the list of what was skipped, and say in one line how much and why; returns the reasons as text."""
-    with whole_file(path) as file:
+    with output_file(path) as file:
         text = "".join(f"{name}: {reason}\n" for name, reason in skipped)
         file.write(text.encode("utf-8", "surrogateescape"))
     if not skipped:
@@ -362,19 +363,14 @@ def report(skipped, used, path):
 
 
 @contextlib.contextmanager
-def whole_file(path):
-    """A binary file that appears at `path` when the block succeeds, whole or not at all.
+def output_file(path):
+    """A binary file of a run's output folder, which appears whole or not at all.
 
     Raises:
         InputError: if it cannot be written.
     """
-    partial = f"{path}.partial"
     try:
-        with open(partial, "wb") as file:
+        with whole_file(path) as partial, open(partial, "wb") as file:
             yield file
-        os.replace(partial, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); make room or choose another output") from error
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)

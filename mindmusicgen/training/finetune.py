@@ -13,10 +13,9 @@ from ..checkpoint.folder import check_class, copy_companions, load_config, store
 from ..checkpoint.source import read_json, resolve
 from ..composite import MusicgenForConditionalGeneration
 from ..errors import InputError
-from ..generation.delay_pattern import columns_for
-from ..generation.settings import TRAINED_SECONDS, max_columns
+from ..generation.settings import TRAINED_SECONDS, window_frames
 from ..processing import MusicgenProcessor
-from .data import SHORTEST, captioned_codes, whole_file, window_frames
+from .data import SHORTEST, captioned_codes, clip_frames, output_file
 from .language_model import LanguageModelLoss
 from .loop import CURVES, STATE, Trainer, plot_history
 
@@ -130,11 +129,10 @@ def _check_numbers(steps, batch, seconds, seed, freeze_text, learning_rate):
 
 def _check_seconds(config, seconds):
     """Refuse clips that the decoder has no positions for."""
-    decoder, limit = config.decoder, max_columns(config)
-    extra = columns_for(0, decoder.num_codebooks, decoder.audio_channels)  # columns that the delays add
-    if window_frames(config, seconds) + extra > limit:
-        most = (limit - extra) / config.audio_encoder.frame_rate
-        raise InputError(f"seconds is {seconds:g}; this model takes clips of at most {most:g} s")
+    most = window_frames(config)
+    if clip_frames(config, seconds) > most:
+        longest = most / config.audio_encoder.frame_rate
+        raise InputError(f"seconds is {seconds:g}; this model takes clips of at most {longest:g} s")
 
 
 def _claim(output, settings):
@@ -160,5 +158,5 @@ def _claim(output, settings):
         raise InputError(
             f"output {output!r} cannot be made ({error.strerror}); choose a folder you may write"
         ) from error
-    with whole_file(path) as file:
+    with output_file(path) as file:
         file.write(json.dumps(settings, indent=2).encode())

@@ -5,7 +5,6 @@ A batch is a function of the step's number alone, so a run that was interrupted 
 
 import json
 import os
-import struct
 import time
 
 import mindspore as ms
@@ -13,8 +12,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from tqdm.auto import tqdm
 
-from ..checkpoint.safetensors_file import open_safetensors, write_safetensors
+from ..checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from ..errors import InputError
+from ..files import whole_file
 from ..interrupt import interruptible
 from ..progress import someone_watches
 
@@ -129,7 +129,9 @@ class Trainer:
         facts = {"step": str(self.step), "steps": str(self.steps), "unfinished": json.dumps(self.unfinished)}
         try:
             # The history first: `resume` drops entries beyond the checkpoint's step, but could not make up lost ones.
-            _write_whole(os.path.join(self.folder, HISTORY), "".join(json.dumps(r) + "\n" for r in self.history))
+            records = os.path.join(self.folder, HISTORY)
+            with whole_file(records) as partial, open(partial, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(record) + "\n" for record in self.history)
             write_safetensors(path, entries, facts)
         except OSError as error:
             raise InputError(
@@ -152,7 +154,7 @@ class Trainer:
             raise InputError(f"{path} is of another network ({(wrong or ['extra tensors'])[0]}); use another output")
         for name, parameter in state.items():
             parameter.set_data(Tensor(tensors[name].read()))
-        facts = _metadata(path)
+        facts = read_metadata(path)
         if int(facts["steps"]) != self.steps:
             raise InputError(f"{path} is of a run of {facts['steps']} steps; give the same number, or another output")
         self.step = int(facts["step"])
@@ -229,23 +231,9 @@ def plot_history(history, names, path):
         axes.plot([record["step"] for record in history], [record[name] for record in history], linewidth=1)
         axes.set(title=name, xlabel="step")
         axes.grid(alpha=0.3)
-    partial = path + ".partial"
-    figure.savefig(partial, format="png", dpi=90)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=90)
 
 
 def _names(state):
     return {parameter.name for parameter in state.values()}
-
-
-def _write_whole(path, text):
-    partial = path + ".partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(partial, path)
-
-
-def _metadata(path):
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        return json.loads(file.read(length))["__metadata__"]

@@ -9,11 +9,11 @@ from mindspore import Tensor
 from ..errors import InputError
 from ..models.encodec import Encodec
 from . import inputs
-from .base import Piece, returned
+from .base import Submodel, returned
 from .outputs import EncodecDecoderOutput, EncodecEncoderOutput, EncodecOutput
 
 
-class EncodecModel(Piece):
+class EncodecModel(Submodel):
     """EnCodec: waveform to codes and back.
 
     Args:

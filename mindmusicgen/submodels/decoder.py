@@ -14,7 +14,7 @@ from ..interrupt import interruptible
 from ..models.musicgen import MusicgenDecoder
 from ..training.language_model import CodebookCrossEntropy
 from . import inputs
-from .base import Piece, returned, wants
+from .base import Submodel, returned, wants
 from .forward import decoder_forward, head_logits
 from .generate import request
 from .outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWithCrossAttentions
@@ -22,7 +22,7 @@ from .outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWi
 FRAME_RATE = 50  # frames per second of the codec that every published MusicGen was trained with
 
 
-class MusicgenModel(Piece):
+class MusicgenModel(Submodel):
     """The decoder without heads: codes in, hidden states out.
 
     Args:
@@ -86,7 +86,7 @@ class MusicgenModel(Piece):
         return returned(output, return_dict)
 
 
-class MusicgenForCausalLM(Piece):
+class MusicgenForCausalLM(Submodel):
     """The decoder with its heads: codes in, logits out, and `generate`.
 
     Args:

@@ -1,4 +1,4 @@
-"""The pieces without torch: where they load from, what they return, what they generate, and what they refuse."""
+"""The sub-models without torch: where they load from, what they return, what they generate, and what they refuse."""
 
 import json
 
@@ -126,7 +126,7 @@ class TestConfigs:
 
 class TestCalls:
     def test_goldens(self, quad, inputs, close):
-        """The same logits as the generation's own network, from the whole model and from the pieces put together."""
+        """The same logits as the generation's own network, whole and put together of sub-models."""
         out = quad.model(**inputs)
         close(out.logits, quad["decoder.logits"])
         assert out[0] is out.logits and out["logits"] is out.logits and "loss" not in out

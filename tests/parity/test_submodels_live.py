@@ -1,4 +1,4 @@
-"""The pieces and the call of the whole model against transformers with torch, live, on fresh random models."""
+"""The sub-models and the call of the whole model against transformers with torch, live, on fresh random models."""
 
 import secrets
 
@@ -14,7 +14,7 @@ from mindspore import Tensor, nn  # noqa: E402
 
 import mindmusicgen  # noqa: E402
 from mindmusicgen.checkpoint.huggingface import pieces  # noqa: E402
-from mindmusicgen.pieces.forward import decoder_forward, head_logits, text_forward  # noqa: E402
+from mindmusicgen.submodels.forward import decoder_forward, head_logits, text_forward  # noqa: E402
 from mindmusicgen.training.language_model import CodebookCrossEntropy  # noqa: E402
 
 SEED = secrets.randbits(20)

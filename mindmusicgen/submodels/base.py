@@ -1,4 +1,4 @@
-"""What the pieces have in common: they open a checkpoint, can be filled with random weights, and are called."""
+"""What the sub-models have in common: they open a checkpoint, can be filled with random weights, and are called."""
 
 import mindspore as ms
 from mindspore import nn
@@ -7,7 +7,7 @@ from ..checkpoint import parts
 from ..models.layers import initialise
 
 
-class Piece(nn.Cell):
+class Submodel(nn.Cell):
     """One network in a cell of its own, under the name that it has in the composite.
 
     Supported Platforms:
@@ -49,19 +49,19 @@ class Piece(nn.Cell):
 
     @classmethod
     def leaves_out(cls, name):
-        """Whether a tensor of a checkpoint belongs to something that this piece does not have."""
+        """Whether a tensor of a checkpoint belongs to something that this sub-model does not have."""
         return False
 
     def learn_from(self, folder, composite):
-        """Take from a checkpoint what is neither weights nor the piece's own config.
+        """Take from a checkpoint what is neither weights nor the sub-model's own config.
 
         Args:
             folder (str): where it is.
-            composite (transformers.MusicgenConfig): config of the whole model, None for a folder of this piece alone.
+            composite (transformers.MusicgenConfig): config of the whole model; None if it is of this one alone.
         """
 
     def initialise(self, seed=0, std=0.02):
-        """Fill all parameters with random weights; returns the piece."""
+        """Fill all parameters with random weights; returns the sub-model."""
         initialise(self, seed, std)
         return self
 

@@ -4,12 +4,12 @@ import mindspore as ms
 
 from ..models.t5 import T5Encoder
 from . import inputs
-from .base import Piece, returned, wants
+from .base import Submodel, returned, wants
 from .forward import text_forward
 from .outputs import BaseModelOutput
 
 
-class T5EncoderModel(Piece):
+class T5EncoderModel(Submodel):
     """T5's encoder: token ids in, hidden states out.
 
     Args:
