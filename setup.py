@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 # MindSpore may unload a library whose threads still wait in it; -z nodelete keeps it.
 KERNELS = Extension(
     "mindmusicgen.ops._kernels",
-    sources=[f"mindmusicgen/ops/csrc/{name}.c" for name in ("kernels", "quantized", "sampling")],
+    sources=[f"mindmusicgen/ops/csrc/{name}.c" for name in ("kernels", "quantized", "quantized_decoder", "sampling")],
     depends=sorted(str(path.relative_to(HERE)) for path in HERE.glob("mindmusicgen/ops/csrc/*.h")),
     libraries=["m"],
     extra_compile_args=["-O3", "-std=gnu11", "-fvisibility=hidden", "-pthread"],

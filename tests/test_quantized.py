@@ -191,8 +191,9 @@ class Layer:
         place = np.array([self.position], np.int32)
         return [self.x, place, *first, *self.cache, *self.cross, self.mask, np.full_like(self.x, np.nan)]
 
-    def expected(self):
-        shape, x = (self.rows, self.heads, 1, self.size), self.x.astype(np.float64)
+    def expected(self, x):
+        """The outputs for GELU and ReLU."""
+        shape, x = (self.rows, self.heads, 1, self.size), np.asarray(x, np.float64)
         x0 = norm(x, *self.norms[:2]) @ self.weights[0].T
         q, k, v = (part.reshape(shape) for part in np.split(x0, 3, axis=1))
         keys, values = (np.concatenate([rounded(a), rounded(b)], 2) for a, b in zip(self.past, (k, v), strict=True))
@@ -201,7 +202,7 @@ class Layer:
         x = x + attended(q, *self.cross, self.mask).reshape(x.shape) @ self.weights[3].T
         inner = norm(x, *self.norms[4:]) @ self.weights[4].T
         gelu = inner * 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
-        return (x + act @ self.weights[5].T for act in (gelu, np.maximum(inner, 0)))
+        return [x + act @ self.weights[5].T for act in (gelu, np.maximum(inner, 0))]
 
 
 def norm(x, weight, bias):
@@ -237,10 +238,9 @@ LAYERS = {  # rows, heads, size, inner, length, position, text
 def test_layer_matches_reference(kernels, sizes):
     layer = Layer(*sizes)
     layer.fill(kernels)
-    for kernel, expected in zip((kernels.QuantizedLayer, kernels.QuantizedLayerRelu), layer.expected(), strict=True):
-        arguments = layer.arguments()
-        assert native.call(kernel, *arguments) == 0
-        assert error(arguments[-1], expected) < 1e-4
+    arguments = layer.arguments()
+    assert native.call(kernels.QuantizedLayer, *arguments) == 0
+    assert error(arguments[-1], layer.expected(layer.x)[0]) < 1e-4
 
 
 def test_layer_passes_on_what_is_not_finite(kernels):
@@ -277,6 +277,91 @@ def test_instruction_sets_agree(library, tmp_path, monkeypatch):
         results.append(arguments[-1])
     for other in results[1:]:
         assert error(other, results[0]) < 3e-5
+
+
+class Decoder:
+    """Two random layers with what stands before and behind them, and the logits of one step, in float64."""
+
+    def __init__(self, pieces, rows, books=3, codes=20, heads=2, size=20):
+        rng = np.random.default_rng(0)
+        self.position, dim = 17, heads * size
+        self.layers = [Layer(rows, heads, size, 48, 50, self.position, 7, seed) for seed in range(2)]
+        self.embedding = rng.standard_normal((books * (codes + 1), dim), np.float32)
+        self.positions, self.heads = (rng.standard_normal((n, dim), np.float32) for n in (50, books * codes))
+        self.norm = rng.standard_normal((2, dim), np.float32)
+        self.ids = rng.integers(0, codes + 1, (pieces, books)).astype(np.int32)
+        self.shape = (rows, books, codes)
+
+    def arguments(self, steps=1, room=3):
+        pieces, books = self.ids.shape
+        numbers = [np.array([n], t) for n, t in ((1, "f"), (1, "i"), (2, "f"))]  # greedy
+        forced, uniforms = np.full((room, pieces, books), -1, np.int32), np.zeros((room, pieces, books), np.float32)
+        first = [self.ids, np.array([self.position], np.int32), np.array([steps], np.int32), forced, uniforms]
+        first += [np.full(room, 3, np.float32), *numbers, self.embedding, self.positions, *self.norm, self.heads]
+        rest = [a for layer in self.layers for a in layer.arguments()[2:-2]]
+        return [
+            *first,
+            self.layers[0].mask,
+            *rest,
+            np.full((room, pieces, books), -7, np.int32),
+            np.full(self.shape, np.nan, np.float32),
+        ]
+
+    def expected(self, activation):
+        rows, books, codes = self.shape
+        tables = self.embedding.reshape(books, codes + 1, -1)
+        x = self.positions[self.position] + sum(tables[k][self.ids[:, k]] for k in range(books))
+        x = np.concatenate([x] * (rows // len(x)))
+        for layer in self.layers:
+            x = layer.expected(x)[activation]
+        return (norm(x, *self.norm) @ self.heads.T).reshape(self.shape)
+
+
+@pytest.mark.parametrize("pieces,rows", [(1, 1), (2, 2), (1, 2), (3, 6)])
+def test_decode_step_matches_reference(kernels, pieces, rows):
+    for activation, kernel in enumerate((kernels.QuantizedDecode, kernels.QuantizedDecodeRelu)):
+        decoder = Decoder(pieces, rows)
+        for layer in decoder.layers:
+            layer.fill(kernels)
+        *_, columns, logits = arguments = decoder.arguments()
+        assert native.call(kernel, *arguments) == 0
+        want = decoder.expected(activation)
+        assert error(logits, want) < 1e-4
+        if rows > pieces:
+            want = want[pieces:] + (want[:pieces] - want[pieces:]) * 3
+        np.testing.assert_array_equal(columns[0], want.argmax(-1))
+        assert not columns[1:].any()
+
+
+def test_decode_steps_in_one_call_are_those_of_several(kernels):
+    found = []
+    for parts in ((3,), (1, 2), (1, 1, 1)):
+        decoder, columns = Decoder(1, 2), []
+        for layer in decoder.layers:
+            layer.fill(kernels)
+        for steps in parts:
+            arguments = decoder.arguments(steps)
+            assert native.call(kernels.QuantizedDecode, *arguments) == 0
+            columns.append(arguments[-2][:steps])
+            decoder.ids, decoder.position = columns[-1][-1], decoder.position + steps
+        found.append(np.concatenate(columns))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_decode_refuses_wrong_arguments(kernels):
+    decoder = Decoder(1, 2)
+    for layer in decoder.layers:
+        layer.fill(kernels)
+    good = decoder.arguments()
+    for index in set(range(len(good))) - {10}:  # there may be more positions
+        wrong = [np.concatenate([a, a]) if i == index else a for i, a in enumerate(good)]
+        assert native.call(kernels.QuantizedDecode, *wrong) != 0, index
+    for index, value in ((0, 21), (0, -1), (1, 50), (1, -1), (2, 4), (2, -1), (7, 0)):
+        wrong = [np.full_like(a, value) if i == index else a for i, a in enumerate(good)]
+        assert native.call(kernels.QuantizedDecode, *wrong) != 0, (index, value)
+    assert native.call(kernels.QuantizedDecode, *good[:-1]) != 0
+    assert native.call(kernels.QuantizedDecode, *good) == 0
 
 
 @pytest.mark.parametrize("guided", [False, True])

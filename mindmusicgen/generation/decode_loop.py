@@ -144,7 +144,7 @@ class DecodeGraphs(nn.Cell):
         step = Tensor(0, ms.int32)
         total = Tensor(0, ms.float32)
         while step < steps:
-            logits = self.step_logits(self.rows(ids), position)
+            logits = self.step_logits(ids, position)
             known, drawn = self.gather(forced, step, 0), self.gather(uniforms, step, 0)
             ids = self.pick(logits, known, drawn, self.gather(scales, step, 0), filters)
             self.columns[step.reshape(1)] = ids.expand_dims(0)
@@ -154,8 +154,8 @@ class DecodeGraphs(nn.Cell):
         return self.columns, total
 
     def step_logits(self, ids, position):
-        """Logits of one column. ids: [R, K]; position: [1] int32."""
-        return self.decoder.step(ids, position, self.state.cache, self.state.cross, self.state.cross_mask)
+        """Logits [R, K, V] of the column after `ids` [B, K] at `position` [1] int32."""
+        return self.decoder.step(self.rows(ids), position, self.state.cache, self.state.cross, self.state.cross_mask)
 
     def keep(self, pairs, order):
         """Write the keys and values k0, v0, ... of prefill, [R, H, T, d] each, into the cache. order: 0 .. T - 1."""

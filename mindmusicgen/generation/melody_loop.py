@@ -50,8 +50,8 @@ class MelodyGraphs(DecodeGraphs):
         return self.pick(logits, forced, uniforms, scales, filters), logits.sum()
 
     def step_logits(self, ids, position):
-        """Logits of one column. ids: [R, K]; position: [1] int32."""
-        return self.decoder.step(ids, position, self.state.cache)
+        """Logits [R, K, V] of the column after `ids` [B, K] at `position` [1] int32."""
+        return self.decoder.step(self.rows(ids), position, self.state.cache)
 
 
 class MelodyGenerator(CodeGenerator):

@@ -1,11 +1,12 @@
 """The decode loop of the 8-bit decoder: `decode_loop` with a cache of keys and values that has 8 bits as well."""
 
-import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, ops
 
 from ..ops.choice import choose_op
+from ..ops.memory import Arena
 from ..ops.quantized import cache_shapes
-from .decode_loop import DecodeGraphs, DecodeState
+from .decode_loop import CHUNK, DecodeGraphs, DecodeState
 from .generator import CodeGenerator
 
 
@@ -15,8 +16,9 @@ class QuantizedState(DecodeState):
     def make_cache(self, config, rows, length, dtype):
         heads = config.num_attention_heads
         shapes = cache_shapes(rows, heads, length, config.hidden_size // heads)
+        arena = Arena(config.num_hidden_layers * Arena.room(shapes))  # every step reads what is filled of it
         return ParameterTuple(
-            Parameter(Tensor.from_numpy(np.zeros(*shape)), name=f"cache.{layer}.{i}", requires_grad=False)
+            Parameter(Tensor.from_numpy(arena.take(*shape)), name=f"cache.{layer}.{i}", requires_grad=False)
             for layer in range(config.num_hidden_layers)
             for i, shape in enumerate(shapes)
         )
@@ -28,6 +30,24 @@ class QuantizedGraphs(DecodeGraphs):
     def __init__(self, decoder, conditioner, state, guided):
         super().__init__(decoder, conditioner, state, guided)
         self.choose = choose_op()
+
+    def _chunk(self, ids, position, steps, forced, uniforms, scales, filters):
+        columns, logits = self.steps(ids, position, steps, forced, uniforms, scales, filters)
+        return columns, logits.sum()
+
+    def steps(self, ids, position, steps, forced, uniforms, scales, filters):
+        """`QuantizedMusicgenDecoder.decode` with this state."""
+        state = self.state
+        return self.decoder.decode(
+            ids, position, steps, forced, uniforms, scales, filters, state.cache, state.cross, state.cross_mask
+        )
+
+    def step_logits(self, ids, position):
+        shape = (CHUNK, *ids.shape)
+        forced, uniforms = ops.zeros(shape, ms.int32), ops.zeros(shape, ms.float32)
+        filters = (Tensor(1.0, ms.float32), Tensor(1, ms.int32), Tensor(2.0, ms.float32))
+        one = Tensor(1, ms.int32)
+        return self.steps(ids, position, one, forced, uniforms, ops.ones(CHUNK, ms.float32), filters)[1]
 
     def keep(self, pairs, order):
         """Write the keys and values of prefill into the cache."""

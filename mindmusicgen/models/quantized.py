@@ -2,8 +2,8 @@
 
 Matrices are `QuantizedLinear`, except the heads: a fortieth of the weights, but half of what rounding would change of
 the choices. Norms, embeddings and all arithmetic on activations stay float32 (in the kernels the
-activations are rounded to 16 bits, see ops/csrc/quantized.c). On CPU a decode step is one operator per layer, whose
-cache of keys and values has 8 bits as well.
+activations are rounded to 16 bits, see ops/csrc/quantized.c). On CPU all decode steps of a
+chunk are one operator, whose cache of keys and values has 8 bits as well.
 
 Shapes as in `models.musicgen`.
 """
@@ -65,45 +65,20 @@ class QuantizedLinear(nn.Cell):
 
 
 class QuantizedDecoderLayer(DecoderLayer):
-    """A decoder layer of `QuantizedLinear`, with a step in one operator."""
+    """A decoder layer of `QuantizedLinear`."""
 
     linear = QuantizedLinear
 
-    def __init__(self, config, dtype):
-        super().__init__(config, dtype)
-        self.fused = quantized_ops.layer_op(config.activation_function) if fuses(config) else None
-
-    def fused_step(self, x, position, cache, cross_key, cross_value, cross_mask):
-        """One column. x: [B, D]; cache: keys, their scales, values, their scales, updated in place."""
-        return self.fused(
-            x,
-            position,
-            self.self_attn_layer_norm.weight,
-            self.self_attn_layer_norm.bias,
-            self.self_attn.qkv_proj.weight,
-            self.self_attn.qkv_proj.scale,
-            self.self_attn.out_proj.weight,
-            self.self_attn.out_proj.scale,
-            self.encoder_attn_layer_norm.weight,
-            self.encoder_attn_layer_norm.bias,
-            self.encoder_attn.q_proj.weight,
-            self.encoder_attn.q_proj.scale,
-            self.encoder_attn.out_proj.weight,
-            self.encoder_attn.out_proj.scale,
-            self.final_layer_norm.weight,
-            self.final_layer_norm.bias,
-            self.fc1.weight,
-            self.fc1.scale,
-            self.fc2.weight,
-            self.fc2.scale,
-            cache[0],
-            cache[1],
-            cache[2],
-            cache[3],
-            cross_key,
-            cross_value,
-            cross_mask,
-        )
+    def weights(self):
+        """Everything that a step reads, in the kernel's order."""
+        found = ()
+        for norm, first, second in (
+            (self.self_attn_layer_norm, self.self_attn.qkv_proj, self.self_attn.out_proj),
+            (self.encoder_attn_layer_norm, self.encoder_attn.q_proj, self.encoder_attn.out_proj),
+            (self.final_layer_norm, self.fc1, self.fc2),
+        ):
+            found += (norm.weight, norm.bias, first.weight, first.scale, second.weight, second.scale)
+        return found
 
 
 class QuantizedMusicgenDecoder(MusicgenDecoder):
@@ -122,21 +97,39 @@ class QuantizedMusicgenDecoder(MusicgenDecoder):
     def __init__(self, config, dtype=ms.float32):
         super().__init__(config, dtype)
         self.fill_op = quantized_ops.fill_cache_op() if fuses(config) else None
+        self.decode_op = quantized_ops.decode_op(config.activation_function) if fuses(config) else None
 
     @property
     def fused(self):
-        """Whether a step can run as one operator per layer, on a cache of 8 bits."""
-        return self.fill_op is not None
+        """Whether decode steps can run as one operator, on a cache of 8 bits."""
+        return self.decode_op is not None
 
-    def step(self, ids, position, cache, cross, cross_mask):
-        """One column; with the cache of `MusicgenDecoder.step`, or with one of 8 bits (four Parameters a layer)."""
-        if cache[0].dtype != ms.uint8:
-            return super().step(ids, position, cache, cross, cross_mask)
-        x = self.embed(ids.expand_dims(-1), position).squeeze(1)
+    def decode(self, ids, position, steps, forced, uniforms, scales, filters, cache, cross, cross_mask):
+        """Up to N decode steps on a cache of 8 bits, which is updated in place.
+
+        Args:
+            ids (Tensor): the newest column, [B, K] int32.
+            position (Tensor): its position, [1] int32.
+            steps (Tensor): how many steps, scalar int32.
+            forced (Tensor): [N, B, K] int32, what each next column must hold, or FREE.
+            uniforms (Tensor): [N, B, K] float32.
+            scales (Tensor): guidance scale of each step, [N] float32.
+            filters (tuple[Tensor]): temperature, top_k, top_p.
+            cache (tuple[Parameter]): for every layer keys, their scales, values, their scales.
+            cross (tuple[Parameter]): k0, v0, k1, v1, ... of [R, H, S, d]; R is 2 B where there is guidance.
+            cross_mask (Tensor): [R, 1, 1, S], additive.
+
+        Returns:
+            columns [N, B, K] int32, of which the first `steps` are new, and the last step's logits [R, K, V].
+        """
+        arguments = (ids, position, steps, forced, uniforms, scales, filters[0], filters[1], filters[2])
+        arguments += (self.embed_tokens.weight, self.positions, self.layer_norm.weight, self.layer_norm.bias)
+        arguments += (self.lm_heads.weight, cross_mask)
         for i, layer in enumerate(self.layers):
-            own = (cache[4 * i], cache[4 * i + 1], cache[4 * i + 2], cache[4 * i + 3])
-            x = layer.fused_step(x, position, own, cross[2 * i], cross[2 * i + 1], cross_mask)
-        return self.lm_heads(self.layer_norm(x)).reshape(ids.shape[0], self.num_codebooks, self.vocab_size)
+            arguments += layer.weights()
+            arguments += (cache[4 * i], cache[4 * i + 1], cache[4 * i + 2], cache[4 * i + 3])
+            arguments += (cross[2 * i], cross[2 * i + 1])
+        return self.decode_op(*arguments)
 
     def fill(self, pairs, cache):
         """Write the keys and values of prefill, k0, v0, ... of [B, H, T, d] each, into a cache of 8 bits."""
@@ -148,9 +141,9 @@ class QuantizedMusicgenDecoder(MusicgenDecoder):
 
 
 def fuses(config):
-    """Whether the kernels can run a decoder of these sizes as one operator per layer."""
+    """Whether the kernels can run a decoder of these sizes as one operator."""
     size = config.hidden_size // max(config.num_attention_heads, 1)
-    known = config.activation_function in quantized_ops.LAYERS
+    known = config.activation_function in quantized_ops.DECODERS
     return known and config.ffn_dim % packing.TILE == 0 and size <= LARGEST_HEAD
 
 

@@ -1,4 +1,5 @@
-"""Operators of the 8-bit kernels in csrc/quantized.c; what they compute and their layouts are described there."""
+"""Operators of the 8-bit kernels in csrc/quantized.c and csrc/quantized_decoder.c; what they compute and their layouts
+are described there."""
 
 import ctypes
 import functools
@@ -9,7 +10,8 @@ from mindspore import ops
 
 from . import native, packing
 
-LAYERS = {"gelu": "QuantizedLayer", "relu": "QuantizedLayerRelu"}  # by activation function
+DECODERS = {"gelu": "QuantizedDecode", "relu": "QuantizedDecodeRelu"}  # by activation function
+HEADS = 13  # the number of that argument of them; the mask follows
 
 
 def _linear_is_right(library):
@@ -25,7 +27,7 @@ def _linear_is_right(library):
 def _reason(path):
     """Why the library at `path` is not used for 8-bit weights; empty if it is."""
     library = ctypes.CDLL(path)
-    if not all(hasattr(library, name) for name in ("QuantizedLinear", *LAYERS.values(), "FillCache", "Choose")):
+    if not all(hasattr(library, name) for name in ("QuantizedLinear", *DECODERS.values(), "FillCache", "Choose")):
         return "the installed kernels are older than int8; install the package again"
     return "" if _linear_is_right(library) else f"{path} computes wrong numbers on this machine"
 
@@ -52,8 +54,12 @@ def _linear_op(path, size_out):
 
 
 @functools.cache
-def _layer_op(path, name):
-    op = ops.Custom(f"{path}:{name}", lambda x, *_: x, lambda x, *_: x, func_type="aot")
+def _decode_op(path, name):
+    def shapes(ids, place, steps, forced, *others):
+        heads, mask = others[HEADS - 4], others[HEADS - 3]
+        return forced, [mask[0], ids[1], heads[0] // ids[1]]
+
+    op = ops.Custom(f"{path}:{name}", shapes, lambda *_: (ms.int32, ms.float32), func_type="aot")
     op.add_prim_attr("side_effect_mem", True)  # it writes into the cache
     return op
 
@@ -75,17 +81,17 @@ def linear_op(size_out):
     return _linear_op(path, size_out) if path else None
 
 
-def layer_op(activation):
-    """The operator that takes one column through a decoder layer; None if not available.
+def decode_op(activation):
+    """The operator of csrc/quantized_decoder.c: decode steps -> (columns, logits of the last); None if not available.
 
     Args:
-        activation (str): one of `LAYERS`.
+        activation (str): one of `DECODERS`.
 
     Supported Platforms:
         ``CPU``
     """
     path = _path()
-    return _layer_op(path, LAYERS[activation]) if path else None
+    return _decode_op(path, DECODERS[activation]) if path else None
 
 
 def fill_cache_op():

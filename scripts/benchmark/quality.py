@@ -63,7 +63,7 @@ def read_music(model, inputs, codes):
             self.graphs = graphs
 
         def construct(self, ids, position):
-            return self.graphs.step_logits(self.graphs.rows(ids), position)
+            return self.graphs.step_logits(ids, position)
 
     step = ms.jit(Reader().construct, fullgraph=True)
     found = []

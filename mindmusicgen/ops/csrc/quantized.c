@@ -1,7 +1,7 @@
 /* 8-bit kernels for MindSpore's ops.Custom(func_type="aot"):
  *
  *   QuantizedLinear  x [rows, in], codes [T, Q, 16, 4] uint8, scale [T, G, 16] -> [rows, out]
- *   QuantizedLayer   one column through a decoder layer; the arguments are listed at the function
+ *   QuantizedLayer   one column through a decoder layer; the arguments are listed in parts.h
  *   FillCache        k, v [B, H, columns, d] into the 8-bit cache of QuantizedLayer -> [1]
  *
  * A weight is (code - 128) * scale. Codes lie in tiles of 16 outputs (T tiles), in a tile in quads of 4 inputs
@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parts.h"
 #include "team.h"
 
 #define TILE 16
@@ -36,8 +37,6 @@
 #define MAX_HEAD 256     /* a multiple of GROUP */
 #define PREFETCH 1536    /* bytes ahead in each of a thread's two streams of weights */
 #define ALIGNMENT 64
-
-enum { NO_ACTIVATION, GELU, RELU };
 
 /* A job's tasks: `many` large ones first, then small ones, so that no thread waits long for the last. */
 struct shares {
@@ -229,30 +228,6 @@ static void attend(struct attention a, int64_t rows)
 
 /* ---- entry points ---- */
 
-#define EXPORT __attribute__((visibility("default")))
-
-struct parameters {
-    void **data;
-    int *ranks;
-    int64_t **shapes;
-    const char **dtypes;
-};
-
-/* Whether argument i has this dtype and shape. */
-static int is(const struct parameters *p, int i, const char *dtype, int rank, const int64_t *shape)
-{
-    const char *found = strcmp(p->dtypes[i], "float") == 0 ? "float32" : p->dtypes[i];
-    if (p->ranks[i] != rank || strcmp(found, dtype) != 0)
-        return 0;
-    for (int axis = 0; axis < rank; axis++)
-        if (p->shapes[i][axis] != shape[axis])
-            return 0;
-    return 1;
-}
-
-#define IS(p, i, dtype, ...)                                                                                           \
-    is(p, i, dtype, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__})
-
 /* Whether arguments i and i + 1 are the codes and scales of a linear layer. */
 static int is_weight(const struct parameters *p, int i, int64_t out, int64_t in)
 {
@@ -307,27 +282,6 @@ EXPORT int QuantizedLinear(int nparam, void **params, int *ndims, int64_t **shap
     free(w.start);
     return 0;
 }
-
-/* Arguments of QuantizedLayer, by number; a weight is two arguments, codes and scales. */
-enum {
-    X,                          /* [R, D] */
-    POSITION,                   /* [1] int32 */
-    SELF_NORM,                  /* weight and bias [D] */
-    QKV = SELF_NORM + 2,        /* D -> 3 D */
-    SELF_OUT = QKV + 2,         /* D -> D */
-    CROSS_NORM = SELF_OUT + 2,
-    CROSS_Q = CROSS_NORM + 2,   /* D -> D */
-    CROSS_OUT = CROSS_Q + 2,    /* D -> D */
-    FINAL_NORM = CROSS_OUT + 2,
-    FC1 = FINAL_NORM + 2,       /* D -> F */
-    FC2 = FC1 + 2,              /* F -> D */
-    CACHE = FC2 + 2,            /* keys, their scales, values, their scales; written to at the position */
-    CROSS_K = CACHE + 4,        /* [R, H, S, d] */
-    CROSS_V,                    /* [R, H, S, d] */
-    MASK,                       /* [R, 1, 1, S], added to the scores */
-    Y,                          /* [R, D] */
-    ARGUMENTS
-};
 
 static int layer_fits(const struct parameters *p, struct cache *cache)
 {
@@ -400,18 +354,17 @@ static void layer(const struct parameters *p, struct cache cache, struct between
     multiply(to_y);
 }
 
-static int whole_layer(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, int activation)
+int quantized_layer(const struct parameters *p, int activation)
 {
-    const struct parameters p = {params, ndims, shapes, dtypes};
     struct cache cache;
     struct between m;
-    if (nparam != ARGUMENTS || !layer_fits(&p, &cache))
+    if (!layer_fits(p, &cache))
         return 1;
-    const int32_t position = *(const int32_t *)params[POSITION];
+    const int32_t position = *(const int32_t *)p->data[POSITION];
     if (position < 0 || position >= cache.tiles * TILE)
         return 2;
-    const int64_t rows = shapes[X][0], dim = shapes[X][1], inner = shapes[FC1][0] * TILE;
-    const int64_t heads = shapes[CROSS_K][1];
+    const int64_t rows = p->shapes[X][0], dim = p->shapes[X][1], inner = p->shapes[FC1][0] * TILE;
+    const int64_t heads = p->shapes[CROSS_K][1];
     struct workspace w = {NULL, 0};
     for (int pass = 0; pass < 2; pass++) {
         if (pass == 1) {
@@ -426,30 +379,22 @@ static int whole_layer(int nparam, void **params, int *ndims, int64_t **shapes, 
         m.qkv = take(&w, 4 * rows * 3 * dim);
         m.mixed = take(&w, 4 * rows * padded(dim));
         m.inner = take(&w, 4 * rows * inner);
-        m.weights = take(&w, 4 * rows * heads * padded(shapes[CROSS_K][2]));
+        m.weights = take(&w, 4 * rows * heads * padded(p->shapes[CROSS_K][2]));
     }
     pthread_once(&chosen, choose);
-    layer(&p, cache, &m, activation);
+    layer(p, cache, &m, activation);
     free(w.start);
     return 0;
 }
 
-/* x + self-attention + cross-attention + feed-forward with the exact GELU, each after its norm, for one column. */
+/* One layer, for tests: the arguments of `quantized_layer`, with the exact GELU. */
 EXPORT int QuantizedLayer(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
                           void *extra)
 {
+    const struct parameters p = {params, ndims, shapes, dtypes};
     (void)stream;
     (void)extra;
-    return whole_layer(nparam, params, ndims, shapes, dtypes, GELU);
-}
-
-/* The same with ReLU. */
-EXPORT int QuantizedLayerRelu(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes,
-                              void *stream, void *extra)
-{
-    (void)stream;
-    (void)extra;
-    return whole_layer(nparam, params, ndims, shapes, dtypes, RELU);
+    return nparam != ARGUMENTS || quantized_layer(&p, GELU);
 }
 
 EXPORT int FillCache(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,

@@ -12,19 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parts.h"
 #include "team.h"
 
 #define FREE (-1) /* what `forced` holds where the model chooses */
-
-struct choice {
-    const float *logits, *uniforms;
-    const int32_t *forced;
-    int32_t *codes;
-    float *memory; /* 2 V for each choice */
-    int64_t rows, size, guided; /* rows: B K; guided: distance of the null rows, or 0 */
-    int64_t top_k;
-    float scale, temperature, top_p;
-};
 
 /* The k-th largest of n floats, k from 1; reorders them. */
 static float kth_largest(float *v, int64_t n, int64_t k)
@@ -118,29 +109,26 @@ static void choose_task(const void *arguments, int64_t row)
     a->codes[row] = (int32_t)code;
 }
 
-static int is_float(const char *dtype)
+void choose_codes(const struct choice *choice)
 {
-    return strcmp(dtype, "float32") == 0 || strcmp(dtype, "float") == 0;
+    team_run(choose_task, choice, choice->rows);
 }
 
-__attribute__((visibility("default"))) int Choose(int nparam, void **params, int *ndims, int64_t **shapes,
-                                                  const char **dtypes, void *stream, void *extra)
+EXPORT int Choose(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                  void *extra)
 {
+    const struct parameters p = {params, ndims, shapes, dtypes};
     (void)stream;
     (void)extra;
-    if (nparam != 8 || ndims[0] != 3)
+    if (nparam != 8 || ndims[0] != 3 || ndims[1] != 2)
         return 1;
-    for (int i = 0; i < 8; i++) {
-        const int whole = i == 1 || i == 5 || i == 7;
-        if (whole ? strcmp(dtypes[i], "int32") != 0 : !is_float(dtypes[i]))
-            return 2;
-        if (i >= 3 && i < 7 && (ndims[i] > 1 || (ndims[i] == 1 && shapes[i][0] != 1)))
+    const int64_t pieces = shapes[1][0], books = shapes[0][1], rows = pieces * books, size = shapes[0][2];
+    if (!IS(&p, 0, "float32", shapes[0][0], books, size) || !IS(&p, 1, "int32", pieces, books) ||
+        !IS(&p, 2, "float32", pieces, books) || !IS(&p, 7, "int32", pieces, books))
+        return 2;
+    for (int i = 3; i < 7; i++)
+        if (!is_number(&p, i, i == 5 ? "int32" : "float32"))
             return 3;
-    }
-    for (int i = 1; i < 8; i += i == 1 ? 1 : 5)
-        if (ndims[i] != 2 || shapes[i][0] != shapes[1][0] || shapes[i][1] != shapes[0][1])
-            return 4;
-    const int64_t pieces = shapes[1][0], rows = pieces * shapes[0][1], size = shapes[0][2];
     struct choice a = {.logits = params[0], .forced = params[1], .uniforms = params[2], .codes = params[7]};
     a.rows = rows;
     a.size = size;
@@ -150,11 +138,11 @@ __attribute__((visibility("default"))) int Choose(int nparam, void **params, int
     a.top_k = *(const int32_t *)params[5];
     a.top_p = *(const float *)params[6];
     if ((!a.guided && shapes[0][0] != pieces) || size < 1 || a.top_k < 1)
-        return 5;
+        return 4;
     a.memory = malloc(sizeof(float) * (size_t)(2 * rows * size));
     if (!a.memory)
-        return 6;
-    team_run(choose_task, &a, rows);
+        return 5;
+    choose_codes(&a);
     free(a.memory);
     return 0;
 }
