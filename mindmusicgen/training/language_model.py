@@ -123,15 +123,23 @@ class CaptionedCodes:
         self.codes, self.captions, self.frames, self.pad = codes, captions, frames, pad
         self.rows, self.dropout, self.audio_channels, self.seed = rows, dropout, audio_channels, seed
 
-    def batch(self, step):
-        """The inputs of `LanguageModelLoss` for a step: every clip once before any comes again."""
-        rng = np.random.default_rng([self.seed, step])
-        chosen = []
+    def chosen(self, step):
+        """The clips of a step: every clip once before any comes again."""
+        found = []
         for place in range(step * self.rows, (step + 1) * self.rows):
             epoch, index = divmod(place, len(self.codes))
-            chosen.append(int(np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.codes))[index]))
+            found.append(int(np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.codes))[index]))
+        return found
+
+    def clip(self, step, i):
+        """The codes of clip i as they are used in a step."""
+        return self.codes[i]
+
+    def batch(self, step):
+        """The inputs of `LanguageModelLoss` for a step."""
+        rng, chosen = np.random.default_rng([self.seed, step]), self.chosen(step)
         texts = [self.captions[i][rng.integers(len(self.captions[i]))] for i in chosen]
         ids, mask = (np.stack([text[part] for text in texts]).astype(np.int32) for part in (0, 1))
         heard = (rng.random(self.rows) >= self.dropout).astype(np.float32)
-        columns = delayed_columns([self.codes[i] for i in chosen], self.frames, self.pad, self.audio_channels)
+        columns = delayed_columns([self.clip(step, i) for i in chosen], self.frames, self.pad, self.audio_channels)
         return ids, mask, heard, columns

@@ -1,28 +1,37 @@
-"""Train the demo model's text encoder and decoder on synthesised songs, coded by the codec of train_codec.py.
+"""Train the demo model's decoder on synthesised songs, coded by the codec of train_codec.py.
 
-    python scripts/demo_model/train_language_model.py --codec FOLDER --output FOLDER
+    python scripts/demo_model/train_language_model.py --codec FOLDER --text FOLDER --output FOLDER
 
 First on short clips, which cost less, then on the length that the model is to generate. Stop it with Ctrl-C; the same
-command goes on. The model is written to OUTPUT/model as a Hugging Face folder.
+command goes on. The model is written to OUTPUT/model as a Hugging Face folder. The text encoder comes from
+train_text_encoder.py and stays as it is, as MusicGen's T5 does.
+
+What a tempo means is hard to learn from codes alone: 2,000 steps without further help taught nothing of it. Clips
+therefore begin with a bar, as songs do, and halfway through the layers a linear layer, thrown away afterwards, has to
+read from the states where in the beat and in the bar every frame is.
 """
 
 import argparse
 import os
 
+import mindspore as ms
 import numpy as np
 from captions import caption
 from config import CODES, codec_config, model_config
+from facts import bar_starts, beat_angles
+from mindspore import ops
 from synthesiser import draw_song, render
 from tokenizer import train_tokenizer
 from tqdm import tqdm
 from train_codec import load_codec
+from train_text_encoder import TEXT, load_text_encoder
 
 from mindmusicgen import MusicgenForConditionalGeneration
+from mindmusicgen.models.layers import Linear, additive_mask
 from mindmusicgen.training.language_model import CaptionedCodes, LanguageModelLoss
 from mindmusicgen.training.loop import Trainer
 
 FRAMES = 512  # of a song that is coded: 10.24 s
-TEXT = 48  # tokens of a caption, padding included
 CAPTIONS = 6  # of every song
 FIRST_SONG = 1_000_000  # its seed; the codec trained on others, evaluation uses seeds below 100,000
 
@@ -61,15 +70,78 @@ def tokenize(tokenizer, count):
     return found
 
 
+class BeatAwareLoss(LanguageModelLoss):
+    """The language model's loss, and the squared error of the beat that is read from the middle of the decoder."""
+
+    def __init__(self, model):
+        super().__init__(model, train_text=False)
+        self.beat = Linear(model.config.decoder.hidden_size, 4)
+        self.metric_names += ("beat",)
+
+    def construct(self, input_ids, attention_mask, heard, columns, angles):
+        mask = attention_mask.astype(ms.float32) * heard.expand_dims(-1)
+        states = ops.stop_gradient(self.text_encoder(input_ids, attention_mask))
+        cross = self.decoder.cross_keys_values(self.conditioner(states, mask))
+        hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
+        order = ops.arange(columns.shape[2] - 1)
+        causal = additive_mask(order.reshape(1, -1) <= order.reshape(-1, 1))
+        x, labels = self.decoder.embed(ops.gather(columns, order, 2), order), ops.gather(columns, order + 1, 2)
+        missed = 0.0
+        for i, layer in enumerate(self.decoder.layers):
+            x, _, _ = layer(x, causal, cross[2 * i], cross[2 * i + 1], hidden)
+            if i + 1 == len(self.decoder.layers) // 2:
+                counted = (labels[:, 0] < self.cross_entropy.vocab_size).astype(ms.float32).expand_dims(-1)
+                missed = (ops.square(self.beat(x) - angles) * counted).sum() / (4 * counted.sum())
+        losses = self.cross_entropy(self.decoder.logits(x), labels)
+        parts = ()
+        for k in range(labels.shape[1]):
+            parts += (losses[k],)
+        return losses.mean() + missed, (*parts, missed)
+
+
+class BarClips(CaptionedCodes):
+    """Clips that begin with a bar of their songs, and the beat of each of their frames."""
+
+    def __init__(self, codes, captions, songs, frames, pad, rows, seed):
+        super().__init__(codes, captions, frames, pad, rows, seed=seed)
+        self.songs = songs
+
+    def start(self, step, i):
+        """The bar that a step's clip of song i begins with, in frames and parts of frames."""
+        starts = bar_starts(self.songs[i])
+        late = max(0, self.codes[i].shape[1] - self.frames)
+        return np.random.default_rng([self.seed, step, i]).choice(starts[starts <= late])
+
+    def clip(self, step, i):
+        return self.codes[i][:, round(self.start(step, i)) :]
+
+    def batch(self, step):
+        columns = self.frames + len(self.codes[0])
+        angles = [beat_angles(self.songs[i], self.start(step, i), columns) for i in self.chosen(step)]
+        return *super().batch(step), np.stack(angles)
+
+
 def clip_length(codes, song):
     """Frames of a song's codes that are music: short songs are padded with silence."""
     return codes[:, : min(FRAMES, int(song.seconds * 50))]
 
 
+def load_decoder(model, folder):
+    """Fill the decoder and its conditioner from a Hugging Face folder of the same sizes."""
+    earlier = MusicgenForConditionalGeneration.from_pretrained(folder)
+    for target, source in ((model.decoder, earlier.decoder), (model.conditioner, earlier.conditioner)):
+        for mine, theirs in zip(target.get_parameters(), source.get_parameters(), strict=True):
+            mine.set_data(theirs)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--codec", required=True, help="output folder of train_codec.py")
+    parser.add_argument("--text", required=True, help="output folder of train_text_encoder.py")
     parser.add_argument("--output", required=True, help="folder for data, checkpoints and the model")
+    parser.add_argument(
+        "--decoder-of", help="Hugging Face folder of an earlier model, whose decoder is trained further"
+    )
     parser.add_argument("--songs", type=int, default=5000)
     parser.add_argument(
         "--stages", default="256:8:2400:1e-3,512:8:500:4e-4", help="frames:rows:steps:learning rate, ..."
@@ -79,17 +151,20 @@ def main():
     target = os.path.join(arguments.output, "model")
     tokenizer = train_tokenizer(target)
     model = MusicgenForConditionalGeneration(model_config(len(tokenizer))).initialise(arguments.seed, std=0.03)
+    if arguments.decoder_of:
+        load_decoder(model, arguments.decoder_of)
     load_codec(model.audio_encoder, arguments.codec)
+    load_text_encoder(model.text_encoder, arguments.text)
     codes = code_songs(model, os.path.join(arguments.output, "codes.npz"), arguments.songs)
     captions = tokenize(tokenizer, arguments.songs)
     songs = [draw_song(FIRST_SONG + i) for i in range(arguments.songs)]
     codes = [clip_length(clip, song) for clip, song in zip(codes, songs, strict=True)]
     for number, stage in enumerate(arguments.stages.split(",")):
         frames, rows, steps, rate = (float(part) for part in stage.split(":"))
-        data = CaptionedCodes(codes, captions, int(frames), CODES, int(rows), seed=arguments.seed + number)
+        data = BarClips(codes, captions, songs, int(frames), CODES, int(rows), seed=arguments.seed + number)
         folder = os.path.join(arguments.output, f"stage{number + 1}")
         trainer = Trainer(
-            LanguageModelLoss(model), folder, int(steps), rate, warmup=100 if number == 0 else 30, weight_decay=0.05
+            BeatAwareLoss(model), folder, int(steps), rate, warmup=100 if number == 0 else 30, weight_decay=0.05
         )
         trainer.resume()
         trainer.fit(data.batch)
