@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from .checkpoint import folder as checkpoint_folder
+from .compiled import compiled, fingerprint
 from .errors import InputError
 from .generation import decode_loop, inputs, settings
 from .generation.generator import CodeGenerator
@@ -81,12 +82,13 @@ class MusicgenForConditionalGeneration(nn.Cell):
         self.decoder, self.conditioner = self._decoding_parts(config, dtype)
         self.update_parameters_name("")
         self.set_train(False)
-        self.encode_text = ms.jit(self.text_encoder.construct, fullgraph=True)
-        self.encode_audio = ms.jit(self.audio_encoder.encode, fullgraph=True)
-        self.decode_audio = ms.jit(self.audio_encoder.decode, fullgraph=True)
+        key = fingerprint(config.text_encoder, config.audio_encoder, str(dtype))
+        self.encode_text = compiled(self.text_encoder.construct, key)
+        self.encode_audio = compiled(self.audio_encoder.encode, key)
+        self.decode_audio = compiled(self.audio_encoder.decode, key)
         self._decode_parts = (
-            ms.jit(self.audio_encoder.decode_recurrent, fullgraph=True),
-            ms.jit(self.audio_encoder.decode_convolutions, fullgraph=True),
+            compiled(self.audio_encoder.decode_recurrent, key),
+            compiled(self.audio_encoder.decode_convolutions, key),
         )
         self._generator = self._make_generator()
         self._stopped = threading.Event()

@@ -17,6 +17,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindmusicgen.ops import native
 from mindmusicgen.ops.attention import CachedAttention
 from mindmusicgen.ops.linear import FEW_ROWS, matmul_transposed
+from mindmusicgen.ops.lstm import LSTM
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "mindmusicgen/ops/csrc").glob("*.c"))
@@ -112,6 +113,63 @@ def test_linear_of_many_tasks(kernels):
     y = np.full((2, 3075), np.nan, np.float32)
     assert native.call(kernels.Linear, x.astype(np.float32), weight.astype(np.float32), y) == 0
     np.testing.assert_array_equal(y, x @ weight.T)  # whole numbers: exact in any order
+
+
+def lstm_reference(gates, weight, h, c):
+    """h of every step and the last c, in float64."""
+    outputs, size = [], weight.shape[1]
+    with np.errstate(over="ignore"):
+        for step in range(gates.shape[1]):
+            parts = np.split(gates[:, step].astype(np.float64) + h @ weight.T.astype(np.float64), 4, axis=1)
+            enter, forget, leave = (1 / (1 + np.exp(-parts[i])) for i in (0, 1, 3))
+            c = forget * c + enter * np.tanh(parts[2])
+            h = leave * np.tanh(c)
+            outputs.append(h)
+    return np.stack(outputs, 1).reshape(len(gates), -1, size), c
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("size,steps", [(1, 3), (5, 1), (64, 4), (70, 5), (130, 3)])
+def test_lstm(kernels, rows, size, steps):
+    rng = np.random.default_rng(rows)
+    gates, weight = (unaligned(rng.standard_normal(s, np.float32)) for s in ((rows, steps, 4 * size), (4 * size, size)))
+    gates *= 30 if size == 64 else 1  # saturated ones
+    h, c = (unaligned(part) for part in rng.standard_normal((2, rows, size), np.float32))
+    y, last = np.full((rows, steps, size), np.nan, np.float32), np.full((rows, size), np.nan, np.float32)
+    assert native.call(kernels.Lstm, gates, weight, h, c, y, last) == 0
+    want, want_last = lstm_reference(gates, weight, h, c)
+    np.testing.assert_allclose(y, want, atol=3e-5)  # weights of 1 let differences grow
+    np.testing.assert_allclose(last, want_last, atol=3e-5)
+
+
+def test_lstm_refuses_other_shapes(kernels):
+    shapes = ((2, 3, 20), (20, 5), (2, 5), (2, 5), (2, 3, 5), (2, 5))
+    good = [np.zeros(shape, np.float32) for shape in shapes]
+    assert native.call(kernels.Lstm, *good) == 0
+    for index in range(len(good)):
+        wrong = [np.concatenate([a, a]) if i == index else a for i, a in enumerate(good)]
+        assert native.call(kernels.Lstm, *wrong) != 0, index
+    assert native.call(kernels.Lstm, *good[:-1]) != 0
+    good[0][0, 1, 0] = np.nan
+    assert native.call(kernels.Lstm, *good) == 0
+    assert np.isnan(good[4][0, 1:]).any() and np.isfinite(good[4][1]).all() and np.isfinite(good[4][0, 0]).all()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_lstm_cell(use_kernels, layers):
+    """The kernel, MindSpore's own operator, and the sequence in pieces agree."""
+    cell, rng = LSTM(6, 10, layers), np.random.default_rng(0)
+    assert cell.kernel is not None
+    run = ms.jit(cell.construct, fullgraph=True)
+    x, state = Tensor(rng.standard_normal((3, 7, 6), np.float32)), rng.standard_normal((2, layers, 3, 10), np.float32)
+    y, (h, c) = run(x, tuple(map(Tensor, state)))
+    first, middle = run(x[:, :4], tuple(map(Tensor, state)))
+    rest, end = run(x[:, 4:], middle)
+    cell.kernel = None
+    want, (want_h, want_c) = ms.jit(cell.construct, fullgraph=True)(x, tuple(map(Tensor, state)))
+    for found, expected in ((y, want), (h, want_h), (c, want_c), (end[0], want_h), (end[1], want_c)):
+        np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([first.asnumpy(), rest.asnumpy()], 1), want.asnumpy(), atol=1e-6)
 
 
 def test_linear_passes_on_inf_and_nan(kernels):
@@ -308,7 +366,8 @@ def test_plain_path_can_be_forced():
         import mindspore as ms
         from mindmusicgen.ops import native
         from mindmusicgen.ops.attention import CachedAttention
-        from mindmusicgen.ops.linear import matmul_transposed
+        from mindmusicgen.ops.lstm import LSTM
+from mindmusicgen.ops.linear import matmul_transposed
         print(native.library_path(), "MINDMUSICGEN_KERNELS=0" in native.why_not())
         print(CachedAttention().kernel, native.linear_op())
         print(matmul_transposed(ms.Tensor(x), ms.Tensor(weight), native.linear_op()).asnumpy().mean())

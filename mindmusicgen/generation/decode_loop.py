@@ -12,7 +12,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from ..compiled import compiled, fingerprint
 from ..models.layers import Linear, additive_mask
+from ..ops.indices import indices
 from .delay_pattern import FREE
 from .sampling import choose, filter_logits, guide
 
@@ -75,12 +77,13 @@ class DecodeGraphs(nn.Cell):
         conditioner (TextConditioner): from text states to the decoder's width.
         state (DecodeState): the bucket's buffers.
         guided (bool): whether a null row stands behind every prompt's row.
+        key (str): fingerprint of the networks, for the cache of compiled graphs; None: not cached.
     """
 
     offset = 0  # positions of the decoder before the first column; where there are some, prefill fills them too
     prompt_buckets = (PROMPT_BUCKET,)
 
-    def __init__(self, decoder, conditioner, state, guided):
+    def __init__(self, decoder, conditioner, state, guided, key=None):
         super().__init__()
         self.decoder, self.conditioner, self.state, self.guided = decoder, conditioner, state, guided
         rows = state.cache[0].shape[0]
@@ -88,9 +91,10 @@ class DecodeGraphs(nn.Cell):
         shape = (CHUNK, self.prompts, decoder.num_codebooks)
         self.columns = Parameter(Tensor(np.zeros(shape, np.int32)), name="columns", requires_grad=False)
         self.gather = ops.Gather()
-        self.condition = ms.jit(self._condition, fullgraph=True)
-        self.prefill = ms.jit(self._prefill, fullgraph=True)
-        self.chunk = ms.jit(self._chunk, fullgraph=True)
+        key = key and fingerprint(key, type(self).__name__, guided, [p.shape for p in state.get_parameters()])
+        self.condition = compiled(self._condition, key)
+        self.prefill = compiled(self._prefill, key)
+        self.chunk = compiled(self._chunk, key)
 
     def _condition(self, states, mask):
         """Compute and keep every layer's keys and values of the prompt. states: [B, S, text dim], mask: [B, S]."""
@@ -121,7 +125,7 @@ class DecodeGraphs(nn.Cell):
             the next column [B, K] int32, and the sum of its logits (not finite if anything went wrong).
         """
         x, pairs = self.decoder(self.rows(ids), self.state.cross, self.state.cross_mask)
-        order = ops.arange(ids.shape[2])
+        order = indices(0, ids.shape[2])
         self.keep(pairs, order)
         logits = self.decoder.logits(self.gather(x, length - 1, 1)).squeeze(2)
         return self.pick(logits, forced, uniforms, scales, filters), logits.sum()

@@ -9,6 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from ..compiled import fingerprint
 from ..errors import InputError
 from ..progress import Progress
 from . import decode_loop, delay_pattern
@@ -30,6 +31,8 @@ class CodeGenerator:
     def __init__(self, decoder, conditioner, config):
         self.decoder, self.conditioner, self.config = decoder, conditioner, config
         self.graphs, self.places, self.turn = OrderedDict(), None, None
+        shapes = [parameter.shape for cell in (decoder, conditioner) for parameter in cell.get_parameters()]
+        self.key = fingerprint(config, type(decoder).__name__, str(decoder.dtype), shapes)
 
     def codes(self, request, pad, frame_rate, show=None, callback=None, stopped=None):
         """The decode loop over all windows.
@@ -132,7 +135,7 @@ class CodeGenerator:
             DecodeGraphs, and the key under which they are kept.
         """
         # A graph with a loop goes on using the memory that a parameter had before `set_data`, even when it is freed.
-        if self.places != self._parameter_places():
+        if self.graphs and self.places != self._parameter_places():
             self.graphs.clear()
         key = (rows, text_length, self.cache_length(text_length, length), guided)
         if key not in self.graphs:
@@ -151,4 +154,4 @@ class CodeGenerator:
     def make_graphs(self, rows, text_length, cache_length, guided):
         """The graphs of one bucket."""
         state = decode_loop.DecodeState(self.config, rows, text_length, cache_length, self.decoder.dtype)
-        return decode_loop.DecodeGraphs(self.decoder, self.conditioner, state, guided)
+        return decode_loop.DecodeGraphs(self.decoder, self.conditioner, state, guided, self.key)

@@ -9,6 +9,7 @@ Shapes as in `decode_loop`; besides, C chroma frames, N pitch classes, P = C + t
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..ops.indices import indices
 from .decode_loop import CACHE_BUCKETS, PROMPT_BUCKET, DecodeGraphs, bucket, cache_buffers
 from .generator import CodeGenerator
 
@@ -40,7 +41,7 @@ class MelodyGraphs(DecodeGraphs):
         """Run the prefix and `length` known columns and choose the next one; arguments as in `DecodeGraphs`."""
         prefix, known = self.state.prefix, self.state.length
         both = ops.concat((prefix, self.decoder.embed_tokens(self.rows(ids))), 1)
-        order = ops.arange(both.shape[1]).astype(known.dtype)
+        order = indices(0, both.shape[1]).astype(known.dtype)
         behind = ops.minimum(order + (prefix.shape[1] - known), both.shape[1] - 1)
         x, pairs = self.decoder(self.gather(both, ops.select(order < known, order, behind), 1))
         for i in range(len(pairs)):
@@ -71,4 +72,4 @@ class MelodyGenerator(CodeGenerator):
 
     def make_graphs(self, rows, text_length, cache_length, guided):
         state = MelodyState(self.config, rows, text_length, cache_length, self.decoder.dtype)
-        return MelodyGraphs(self.decoder, self.conditioner, state, guided)
+        return MelodyGraphs(self.decoder, self.conditioner, state, guided, self.key)

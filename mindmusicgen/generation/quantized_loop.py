@@ -27,8 +27,8 @@ class QuantizedState(DecodeState):
 class QuantizedGraphs(DecodeGraphs):
     """The compiled pieces of one bucket for a `QuantizedMusicgenDecoder` and a `QuantizedState`."""
 
-    def __init__(self, decoder, conditioner, state, guided):
-        super().__init__(decoder, conditioner, state, guided)
+    def __init__(self, decoder, conditioner, state, guided, key=None):
+        super().__init__(decoder, conditioner, state, guided, key)
         self.choose = choose_op()
 
     def _chunk(self, ids, position, steps, forced, uniforms, scales, filters):
@@ -65,4 +65,4 @@ class QuantizedGenerator(CodeGenerator):
         if not self.decoder.fused:
             return super().make_graphs(rows, text_length, cache_length, guided)
         state = QuantizedState(self.config, rows, text_length, cache_length, self.decoder.dtype)
-        return QuantizedGraphs(self.decoder, self.conditioner, state, guided)
+        return QuantizedGraphs(self.decoder, self.conditioner, state, guided, self.key)

@@ -18,6 +18,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..ops.lstm import LSTM
 from .layers import empty_parameter
 
 NARROW = 4  # below this many output channels, time goes last
@@ -267,7 +268,7 @@ class ResidualLSTM(nn.Cell):
 
     def __init__(self, config, dim):
         super().__init__()
-        self.lstm = nn.LSTM(dim, dim, config.num_lstm_layers, batch_first=True)
+        self.lstm = LSTM(dim, dim, config.num_lstm_layers)
 
     def construct(self, x):
         return self.lstm(x)[0] + x

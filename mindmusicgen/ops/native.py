@@ -57,6 +57,20 @@ def _attention_is_right(library):
     return code == 0 and written and np.allclose(y, want, atol=1e-4)
 
 
+def _lstm_is_right(library):
+    rng = np.random.default_rng(0)
+    gates, weight = rng.standard_normal((2, 3, 28), np.float32), rng.standard_normal((28, 7), np.float32)
+    h, c = rng.standard_normal((2, 2, 7), np.float32)
+    y, last = np.full((2, 3, 7), np.nan, np.float32), np.full_like(c, np.nan)
+    code = call(library.Lstm, gates, weight, h, c, y, last)
+    for step in range(3):
+        enter, forget, cell, leave = np.split(gates[:, step] + h @ weight.T, 4, axis=1)
+        enter, forget, leave = (1 / (1 + np.exp(-gate)) for gate in (enter, forget, leave))
+        c = forget * c + enter * np.tanh(cell)
+        h = leave * np.tanh(c)
+    return code == 0 and np.allclose(y[:, -1], h, atol=1e-5) and np.allclose(last, c, atol=1e-5)
+
+
 def _find(setting):
     """The library's file, or None. `setting`: the value of MINDMUSICGEN_KERNELS."""
     if setting not in ("", "1"):
@@ -79,7 +93,7 @@ def _checked_library(setting):
         return None, None, f"MindSpore cannot load a library whose path has a colon: {path}"
     try:
         library = ctypes.CDLL(str(path))
-        right = _linear_is_right(library) and _attention_is_right(library)
+        right = all(check(library) for check in (_linear_is_right, _attention_is_right, _lstm_is_right))
     except (OSError, AttributeError) as error:
         return None, None, f"{path} cannot be used: {error}"
     if not right:
@@ -133,6 +147,14 @@ def _attention_op(path):
     return op
 
 
+@functools.cache
+def _lstm_op(path):
+    def shapes(gates, weight, h, c):
+        return [gates[0], gates[1], weight[1]], c
+
+    return ops.Custom(f"{path}:Lstm", shapes, lambda gates, weight, h, c: (gates, c), func_type="aot")
+
+
 def linear_op():
     """The operator (x [rows, in], weight [out, in]) -> x W^T [rows, out], float32 on CPU; None if not available.
 
@@ -151,3 +173,14 @@ def cached_attention_op():
     """
     path = library_path()
     return _attention_op(path) if path else None
+
+
+def lstm_op():
+    """The operator (inputs' part of the gates [B, T, 4 H], weight [4 H, H], h, c [B, H]) -> h of every step [B, T, H],
+    the last c [B, H], float32 on CPU; None if not available.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = library_path()
+    return _lstm_op(path) if path else None

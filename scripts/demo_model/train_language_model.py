@@ -116,7 +116,7 @@ class BarClips(CaptionedCodes):
         return self.codes[i][:, round(self.start(step, i)) :]
 
     def batch(self, step):
-        columns = self.frames + len(self.codes[0])
+        columns = self.frames + len(self.codes[0]) - 1  # that are read
         angles = [beat_angles(self.songs[i], self.start(step, i), columns) for i in self.chosen(step)]
         return *super().batch(step), np.stack(angles)
 

@@ -2,8 +2,10 @@
  *
  *   CachedAttention  q, k, v [B, H, 1, d], key_cache, value_cache [B, H, L, d], position [1] int32 -> [B, H, 1, d]
  *   Linear           x [rows, in], weight [out, in] -> [rows, out]
+ *   Lstm             inputs' part of the gates [B, T, 4 H], weight [4 H, H], h, c [B, H] -> h of every step [B, T, H],
+ *                    the last c [B, H]; gates in torch's order: input, forget, cell, output
  *
- * Each returns 0, or non-zero when shapes or dtypes are not those. Both are bound by memory bandwidth: what counts is
+ * Each returns 0, or non-zero when shapes or dtypes are not those. All are bound by memory bandwidth: what counts is
  * that every weight, key and value is read once, in long runs, by all cores.
  *
  * No header of MindSpore or Python is needed. The library must stay loaded once a kernel ran (link with -z nodelete):
@@ -29,12 +31,19 @@
 #define MAX_OUTS 4
 #define BLOCK 64 /* columns of the cache whose scores are held at once; a multiple of every LANES */
 #define TASK_BYTES (64 * 1024)
+#define UNITS 64 /* of an LSTM in a task; a multiple of every LANES */
 #define PREFETCH 512 /* floats ahead, which the hardware does not do across pages; measured best of 0 to 2048 */
 
 struct linear {
     const float *x, *w;
     float *y;
     int64_t rows, in, out, outs_per_task;
+};
+
+struct lstm {
+    const float *gates, *weight, *h; /* of one step: the gates of row r lie gates_stride apart */
+    float *c, *y;
+    int64_t rows, size, gates_stride, y_stride;
 };
 
 struct attention {
@@ -246,13 +255,14 @@ void team_run(task_function function, const void *arguments, int64_t tasks)
 #define LANES 4
 #include "kernels_simd.h"
 
-static task_function linear_task, attention_task;
+static task_function linear_task, attention_task, lstm_task;
 static pthread_once_t chosen = PTHREAD_ONCE_INIT;
 
 static void choose(void)
 {
     linear_task = linear_task_base;
     attention_task = attention_task_base;
+    lstm_task = lstm_task_base;
 #ifdef HAVE_X86_VARIANTS
     /* MINDMUSICGEN_SIMD=avx2 or base: for tests of the variants that this CPU would not choose. */
     const char *most = getenv("MINDMUSICGEN_SIMD");
@@ -263,9 +273,11 @@ static void choose(void)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         linear_task = linear_task_avx2;
         attention_task = attention_task_avx2;
+        lstm_task = lstm_task_avx2;
         if (__builtin_cpu_supports("avx512f") && strcmp(most, "avx512") == 0) {
             linear_task = linear_task_avx512;
             attention_task = attention_task_avx512;
+            lstm_task = lstm_task_avx512;
         }
     }
 #endif
@@ -301,6 +313,39 @@ EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const
     if (shapes[1][1] != in || shapes[2][0] != rows || shapes[2][1] != out)
         return 3;
     linear(params[0], params[1], params[2], rows, in, out);
+    return 0;
+}
+
+EXPORT int Lstm(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                void *extra)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    (void)stream;
+    (void)extra;
+    if (nparam != 6 || ndims[0] != 3 || ndims[2] != 2)
+        return 1;
+    const int64_t rows = shapes[0][0], steps = shapes[0][1], size = shapes[2][1];
+    if (!IS(&p, 0, "float32", rows, steps, 4 * size) || !IS(&p, 1, "float32", 4 * size, size) ||
+        !IS(&p, 2, "float32", rows, size) || !IS(&p, 3, "float32", rows, size) ||
+        !IS(&p, 4, "float32", rows, steps, size) || !IS(&p, 5, "float32", rows, size))
+        return 2;
+    float *h = malloc(sizeof(float) * (size_t)(rows * size)), *y = params[4];
+    if (!h)
+        return 3;
+    struct lstm a = {.weight = params[1], .h = h, .c = params[5], .rows = rows, .size = size};
+    a.gates_stride = steps * 4 * size;
+    a.y_stride = steps * size;
+    memcpy(h, params[2], sizeof(float) * (size_t)(rows * size));
+    memcpy(a.c, params[3], sizeof(float) * (size_t)(rows * size));
+    pthread_once(&chosen, choose);
+    for (int64_t step = 0; step < steps; step++) {
+        a.gates = (const float *)params[0] + step * 4 * size;
+        a.y = y + step * size;
+        team_run(lstm_task, &a, (size + UNITS - 1) / UNITS);
+        for (int64_t row = 0; row < rows; row++)
+            memcpy(h + row * size, a.y + row * a.y_stride, sizeof(float) * (size_t)size);
+    }
+    free(h);
     return 0;
 }
 

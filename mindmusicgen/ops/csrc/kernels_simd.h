@@ -63,6 +63,66 @@ TARGET static void SIMD(linear_task)(const void *arguments, int64_t task)
         SIMD(outs_block)(1, a, o);
 }
 
+INLINE VEC SIMD(sigmoid)(VEC x)
+{
+    const VEC e = SIMD(exp)((VEC)((IVEC)x | INT32_MIN)); /* of -|x| */
+    const IVEC negative = x < 0.0f;
+    return (VEC)((negative & (IVEC)e) | (~negative & (IVEC)((VEC){0} + 1.0f))) / (e + 1.0f);
+}
+
+INLINE VEC SIMD(tanh)(VEC x)
+{
+    return SIMD(sigmoid)(x + x) * 2.0f - 1.0f;
+}
+
+/* The new c and h of `count` units of one row from their gates' sums over h; what stands behind them is padding. */
+INLINE void SIMD(lstm_units)(const struct lstm *a, int64_t row, int64_t first, int64_t count, float (*sums)[UNITS])
+{
+    const float *gates = a->gates + row * a->gates_stride + first;
+    float c[UNITS] = {0}, h[UNITS];
+    for (int g = 0; g < 4; g++)
+        for (int64_t i = 0; i < count; i++)
+            sums[g][i] += gates[g * a->size + i];
+    memcpy(c, a->c + row * a->size + first, sizeof(float) * (size_t)count);
+    for (int64_t i = 0; i < count; i += LANES) {
+        const VEC in = SIMD(sigmoid)(LOAD(sums[0] + i)), forget = SIMD(sigmoid)(LOAD(sums[1] + i));
+        const VEC cell = forget * LOAD(c + i) + in * SIMD(tanh)(LOAD(sums[2] + i));
+        STORE(c + i, cell);
+        STORE(h + i, SIMD(sigmoid)(LOAD(sums[3] + i)) * SIMD(tanh)(cell));
+    }
+    memcpy(a->c + row * a->size + first, c, sizeof(float) * (size_t)count);
+    memcpy(a->y + row * a->y_stride + first, h, sizeof(float) * (size_t)count);
+}
+
+/* One task of an LSTM's step: UNITS units of all rows, so that each weight comes from memory once. */
+TARGET static void SIMD(lstm_task)(const void *arguments, int64_t task)
+{
+    const struct lstm *a = arguments;
+    const int64_t first = task * UNITS, n = a->size, count = n - first < UNITS ? n - first : UNITS;
+    for (int64_t row = 0; row < a->rows; row += MAX_ROWS) {
+        const int64_t rows = a->rows - row < MAX_ROWS ? a->rows - row : MAX_ROWS;
+        float sums[MAX_ROWS][4][UNITS] = {0};
+        const float *h = a->h + row * n;
+        for (int g = 0; g < 4; g++) {
+            const float *w = a->weight + (g * n + first) * n;
+            int64_t i = 0;
+            for (; i + MAX_OUTS <= count; i += MAX_OUTS) {
+                switch (rows) {
+                case 1: SIMD(dots)(1, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
+                case 2: SIMD(dots)(2, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
+                case 3: SIMD(dots)(3, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
+                default: SIMD(dots)(4, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
+                }
+            }
+            for (; i < count; i++)
+                for (int64_t r = 0; r < rows; r++)
+                    SIMD(dots)(1, 1, h + r * n, n, w + i * n, sums[r][g] + i, 0);
+        }
+        for (int64_t r = 0; r < rows; r++)
+            SIMD(lstm_units)(a, row + r, first, count, sums[r]);
+    }
+}
+
 /* out[0..d) = out * keep + sum over columns of weight[c] * v[c][0..d) */
 INLINE void SIMD(add_values)(int vectors, float *out, float keep, const float *weight, const float *v, int64_t columns,
                              int64_t d)
