@@ -16,7 +16,7 @@ from .compiled import compiled, fingerprint
 from .errors import InputError
 from .generation import decode_loop, inputs, settings
 from .generation.generator import CodeGenerator
-from .generation.incremental_decoder import IncrementalDecoder
+from .generation.incremental_decoder import LONG_STEP, STEP, IncrementalDecoder
 from .generation.quantized_loop import QuantizedGenerator
 from .interrupt import interruptible
 from .models.encodec import Encodec
@@ -368,7 +368,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         piece, whole = (SMALL_PIECE_SECONDS,) * 2 if small else (PIECE_SECONDS, settings.TRAINED_SECONDS)
         if codes.shape[2] <= whole * self.frame_rate:
             return Tensor(self._joined(self.decode_audio(Tensor(self._sides(codes))).asnumpy()))
-        decoder, length = self._incremental_decoder(piece), codes.shape[2]
+        decoder, length = self._incremental_decoder(piece, LONG_STEP), codes.shape[2]
         channels, hop = self.config.decoder.audio_channels, self.config.audio_encoder.hop_length
         audio, done = np.empty((len(codes), channels, length * hop), np.float32), 0
         for start in range(0, length, decoder.piece):
@@ -387,8 +387,8 @@ class MusicgenForConditionalGeneration(nn.Cell):
         """The inverse for audio: [channels * B, 1, N] -> [B, channels, N]."""
         return np.concatenate(np.split(audio, self.config.decoder.audio_channels, axis=0), axis=1)
 
-    def _incremental_decoder(self, seconds):
-        """A decoder that hands out pieces of some seconds."""
+    def _incremental_decoder(self, seconds, step=STEP):
+        """A decoder that hands out pieces of some seconds, its LSTM `step` frames at a time."""
         codec = self.audio_encoder
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if not number or not SHORTEST_CHUNK <= seconds <= settings.TRAINED_SECONDS:
@@ -398,7 +398,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         if not IncrementalDecoder.supports(codec.config):
             raise InputError("this model's codec cannot decode in pieces; use generate, for at most 30 s")
         piece = max(round(seconds * self.frame_rate), codec.reach)
-        return IncrementalDecoder(codec, self.decode_audio, *self._decode_parts, piece)
+        return IncrementalDecoder(codec, self.decode_audio, *self._decode_parts, piece, step)
 
     def _push(self, decoder, codes, last=False):
         """Audio that codes [B, K, n] make ready, as tensors [B, channels, samples]."""

@@ -286,8 +286,12 @@ class Decoder:
         rng = np.random.default_rng(0)
         self.position, dim = 17, heads * size
         self.layers = [Layer(rows, heads, size, 48, 50, self.position, 7, seed) for seed in range(2)]
+        heads = rng.standard_normal((books * codes, dim), np.float32)
+        coarse = packing.pack(heads)
+        self.packed = [*coarse, *packing.pack(heads - packing.unpack(*coarse, *heads.shape))]
+        self.heads = heads
         self.embedding = rng.standard_normal((books * (codes + 1), dim), np.float32)
-        self.positions, self.heads = (rng.standard_normal((n, dim), np.float32) for n in (50, books * codes))
+        self.positions = rng.standard_normal((50, dim), np.float32)
         self.norm = rng.standard_normal((2, dim), np.float32)
         self.ids = rng.integers(0, codes + 1, (pieces, books)).astype(np.int32)
         self.shape = (rows, books, codes)
@@ -297,7 +301,7 @@ class Decoder:
         numbers = [np.array([n], t) for n, t in ((1, "f"), (1, "i"), (2, "f"))]  # greedy
         forced, uniforms = np.full((room, pieces, books), -1, np.int32), np.zeros((room, pieces, books), np.float32)
         first = [self.ids, np.array([self.position], np.int32), np.array([steps], np.int32), forced, uniforms]
-        first += [np.full(room, 3, np.float32), *numbers, self.embedding, self.positions, *self.norm, self.heads]
+        first += [np.full(room, 3, np.float32), *numbers, self.embedding, self.positions, *self.norm, *self.packed]
         rest = [a for layer in self.layers for a in layer.arguments()[2:-2]]
         return [
             *first,

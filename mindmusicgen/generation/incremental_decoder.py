@@ -8,7 +8,8 @@ pieces join without a seam, and memory does not grow with the clip.
 import numpy as np
 from mindspore import Tensor
 
-STEP = 5  # frames the LSTM advances by in one call: what is ready is at most so much behind the codes
+STEP = 5  # frames the LSTM advances by in one call of a stream: what is ready is at most so much behind the codes
+LONG_STEP = 25  # the same where all codes are there: fewer calls
 
 
 class IncrementalDecoder:
@@ -19,10 +20,11 @@ class IncrementalDecoder:
         whole, recurrent, convolutions (callable): its `decode`, `decode_recurrent` and `decode_convolutions`, compiled
             or not.
         piece (int): frames of audio handed out at a time.
+        step (int): frames the LSTM advances by in one call.
     """
 
-    def __init__(self, codec, whole, recurrent, convolutions, piece):
-        self.codec, self.piece = codec, piece
+    def __init__(self, codec, whole, recurrent, convolutions, piece, step=STEP):
+        self.codec, self.piece, self.step = codec, piece, step
         self.whole, self.recurrent, self.convolutions = whole, recurrent, convolutions
         self.reach = codec.reach
         self.left, self.right = codec.decoder.layers[0].padding
@@ -71,21 +73,21 @@ class IncrementalDecoder:
         self.codes = joined
 
     def _advance(self, last):
-        """Run the LSTM over the next STEP frames, at the end over what is left; whether there was anything."""
+        """Run the LSTM over the next `step` frames, at the end over what is left; whether there was anything."""
         around = self.left + self.right
         if self.advanced >= self.received:
             return False
-        if self.codes.shape[2] < STEP + around:
+        if self.codes.shape[2] < self.step + around:
             if not last:
                 return False
-            missing = STEP + around - self.codes.shape[2]
+            missing = self.step + around - self.codes.shape[2]
             self.codes = np.pad(self.codes, ((0, 0), (0, 0), (0, missing)))  # comes after the end: changes nothing
-        hidden, *self.state = self.recurrent(Tensor(self.codes[:, :, : STEP + around]), *self.state)
-        self.codes = self.codes[:, :, STEP:]
-        real = min(STEP, self.received - self.advanced)
+        hidden, *self.state = self.recurrent(Tensor(self.codes[:, :, : self.step + around]), *self.state)
+        self.codes = self.codes[:, :, self.step:]
+        real = min(self.step, self.received - self.advanced)
         hidden = hidden.asnumpy()[:, :real]
         self.hidden = hidden if self.hidden is None else np.concatenate([self.hidden, hidden], axis=1)
-        self.hidden = self.hidden[:, -(2 * self.piece + 3 * self.reach + STEP) :]
+        self.hidden = self.hidden[:, -(2 * self.piece + 3 * self.reach + self.step) :]
         self.advanced += real
         return True
 

@@ -18,6 +18,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..ops.indices import indices
 from ..ops.lstm import LSTM
 from .layers import empty_parameter
 
@@ -376,10 +377,9 @@ class ResidualVectorQuantizer(nn.Cell):
 
     def decode(self, codes):
         """Codes [B, K, T] -> the sum of their embeddings [B, T, D]."""
-        x = 0
-        for i in range(codes.shape[1]):
-            x = x + self.gather(self.embed[i], codes[:, i], 0)
-        return x
+        books, size, dim = self.embed.shape
+        places = codes + (indices(0, codes.shape[1]) * size).astype(codes.dtype).reshape(1, -1, 1)
+        return self.gather(self.embed.reshape(books * size, dim), places, 0).sum(axis=1)
 
 
 class Encodec(nn.Cell):

@@ -15,6 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..ops.attention import CachedAttention, attention
+from ..ops.indices import indices
 from .layers import LayerNorm, Linear, activation, additive_mask, empty_parameter
 
 
@@ -196,7 +197,7 @@ class MusicgenDecoder(nn.Cell):
             hidden states before the last norm [B, T, D], and the flat tuple k0, v0, k1, v1, ... of [B, H, T, d].
         """
         columns = ids.shape[2]
-        order = ops.arange(columns)
+        order = indices(0, columns)
         mask = additive_mask(order.reshape(1, -1) <= order.reshape(-1, 1), self.dtype)
         x = self.embed(ids, order)
         cache = ()

@@ -10,6 +10,7 @@ Shapes as in `models.musicgen`; besides, C chroma frames, N pitch classes, P = C
 import mindspore as ms
 from mindspore import nn, ops
 
+from ..ops.indices import indices
 from .layers import LayerNorm, Linear, activation, additive_mask
 from .musicgen import MusicgenDecoder, SelfAttention
 
@@ -105,7 +106,7 @@ class MusicgenMelodyDecoder(MusicgenDecoder):
         Returns:
             hidden states before the last norm [B, T, D], and the flat tuple k0, v0, k1, v1, ... of [B, H, T, d].
         """
-        order = ops.arange(x.shape[1])
+        order = indices(0, x.shape[1])
         mask = additive_mask(order.reshape(1, -1) <= order.reshape(-1, 1), self.dtype)
         # A bucket may be longer than the table; what lies there is padding.
         known = ops.minimum(order, self.positions.shape[0] - 1)

@@ -1,9 +1,9 @@
 """The MusicGen decoder with weights of 8 bits: a quarter of the memory that every step of decoding reads.
 
-Matrices are `QuantizedLinear`, except the heads: a fortieth of the weights, but half of what rounding would change of
-the choices. Norms, embeddings and all arithmetic on activations stay float32 (in the kernels the
-activations are rounded to 16 bits, see ops/csrc/quantized.c). On CPU all decode steps of a
-chunk are one operator, whose cache of keys and values has 8 bits as well.
+Matrices are `QuantizedLinear`. The heads are a fortieth of the weights, but half of what rounding would change of the
+choices: they are `FineQuantizedLinear`, of 16 bits. Norms, embeddings and all arithmetic on activations stay float32 (in
+the kernels the activations are rounded to 16 bits, see ops/csrc/quantized.c). On CPU all decode steps of a chunk are one
+operator, whose cache of keys and values has 8 bits as well.
 
 Shapes as in `models.musicgen`.
 """
@@ -64,6 +64,22 @@ class QuantizedLinear(nn.Cell):
         return ops.MatMul(transpose_b=True)(x, weight)
 
 
+class FineQuantizedLinear(nn.Cell):
+    """y = x W^T with W in 16 bits: as the sum of two matrices of 8, the second of which is what the first leaves over.
+
+    Args and platforms as of `QuantizedLinear`.
+    """
+
+    def __init__(self, in_features, out_features, dtype=ms.float32):
+        super().__init__()
+        self.coarse = QuantizedLinear(in_features, out_features, dtype)
+        self.rest = QuantizedLinear(in_features, out_features, dtype)
+
+    def construct(self, x):
+        """[..., in] -> [..., out]"""
+        return self.coarse(x) + self.rest(x)
+
+
 class QuantizedDecoderLayer(DecoderLayer):
     """A decoder layer of `QuantizedLinear`."""
 
@@ -92,7 +108,7 @@ class QuantizedMusicgenDecoder(MusicgenDecoder):
         ``Ascend`` ``CPU``
     """
 
-    layer = QuantizedDecoderLayer
+    layer, linear = QuantizedDecoderLayer, FineQuantizedLinear
 
     def __init__(self, config, dtype=ms.float32):
         super().__init__(config, dtype)
@@ -124,7 +140,9 @@ class QuantizedMusicgenDecoder(MusicgenDecoder):
         """
         arguments = (ids, position, steps, forced, uniforms, scales, filters[0], filters[1], filters[2])
         arguments += (self.embed_tokens.weight, self.positions, self.layer_norm.weight, self.layer_norm.bias)
-        arguments += (self.lm_heads.weight, cross_mask)
+        for part in (self.lm_heads.coarse, self.lm_heads.rest):
+            arguments += (part.weight, part.scale)
+        arguments += (cross_mask,)
         for i, layer in enumerate(self.layers):
             arguments += layer.weights()
             arguments += (cache[4 * i], cache[4 * i + 1], cache[4 * i + 2], cache[4 * i + 3])
@@ -161,19 +179,36 @@ def quantise(decoder, config):
     old = dict(decoder.cells_and_names())
     arena = arena_for(made)
     for name, cell in made.cells_and_names():
-        source = old[name]
-        if isinstance(cell, QuantizedLinear):
-            try:
-                arrays = packing.pack(source.weight.asnumpy(), arena.take)
-            except ValueError as error:
-                raise InputError(f"decoder.{name} cannot be quantised: {error}") from error
-            for parameter, array in zip((cell.weight, cell.scale), arrays, strict=True):
-                parameter.assign_value(Tensor.from_numpy(array))
-            del source.weight
-        else:
-            for own, parameter in cell.parameters_and_names(expand=False):
-                parameter.assign_value(getattr(source, own))
+        if name not in old:
+            continue  # a part of heads
+        try:
+            if isinstance(cell, FineQuantizedLinear):
+                _round(cell.coarse, old[name].weight.asnumpy(), arena)
+                _round(cell.rest, old[name].weight.asnumpy() - _expanded(cell.coarse), arena)
+                del old[name].weight
+            elif isinstance(cell, QuantizedLinear):
+                _round(cell, old[name].weight.asnumpy(), arena)
+                del old[name].weight
+            else:
+                for own, parameter in cell.parameters_and_names(expand=False):
+                    parameter.assign_value(getattr(old[name], own))
+        except ValueError as error:
+            raise InputError(f"decoder.{name} cannot be quantised: {error}") from error
     return made
+
+
+def _round(cell, weight, arena):
+    """Fill a `QuantizedLinear`."""
+    arrays = packing.pack(weight, arena.take)
+    for parameter, array in zip((cell.weight, cell.scale), arrays, strict=True):
+        parameter.assign_value(Tensor.from_numpy(array))
+
+
+def _expanded(cell):
+    """The matrix that a quantised cell multiplies with, float32."""
+    if isinstance(cell, FineQuantizedLinear):
+        return _expanded(cell.coarse) + _expanded(cell.rest)
+    return packing.unpack(cell.weight.asnumpy(), cell.scale.asnumpy(), cell.out_features, cell.in_features)
 
 
 def quantised_parameters(network):
@@ -202,10 +237,11 @@ def expand(decoder, config):
     old = dict(decoder.cells_and_names())
     for name, cell in made.cells_and_names():
         source = old[name]
-        if isinstance(source, QuantizedLinear):
-            arrays = source.weight.asnumpy(), source.scale.asnumpy()
-            cell.weight.asnumpy()[...] = packing.unpack(*arrays, source.out_features, source.in_features)
-            del source.weight
+        if isinstance(source, (QuantizedLinear, FineQuantizedLinear)):
+            cell.weight.asnumpy()[...] = _expanded(source)
+            for part in (source, getattr(source, "coarse", source), getattr(source, "rest", source)):
+                if hasattr(part, "weight"):
+                    del part.weight
         else:
             for own, parameter in cell.parameters_and_names(expand=False):
                 parameter.assign_value(getattr(source, own))

@@ -6,6 +6,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from . import native
+from .indices import indices
 
 
 def attention(q, k, v, mask):
@@ -63,6 +64,6 @@ class CachedAttention(nn.Cell):
         key_cache[:, :, position] = k
         value_cache[:, :, position] = v
         length = key_cache.shape[2]
-        hidden = (ops.arange(length) > position).astype(q.dtype)
+        hidden = (indices(0, length) > position).astype(q.dtype)
         lowest = -65504.0 if q.dtype == ms.float16 else -3.4028234e38
         return attention(q, key_cache, value_cache, (hidden * lowest).reshape(1, 1, 1, length))

@@ -4,6 +4,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from . import native
+from .linear import matmul_transposed
 
 
 class LSTM(nn.LSTM):
@@ -31,7 +32,7 @@ class LSTM(nn.LSTM):
 
     def __init__(self, input_size, hidden_size, num_layers):
         super().__init__(input_size, hidden_size, num_layers, batch_first=True)
-        self.kernel = native.lstm_op()
+        self.kernel, self.linear_kernel = native.lstm_op(), native.linear_op()
 
     def construct(self, x, state=None):
         if self.kernel is None or self.training or x.dtype != ms.float32:
@@ -44,7 +45,7 @@ class LSTM(nn.LSTM):
         h, c = state
         for i in range(self.num_layers):
             flat = x.reshape(rows * steps, x.shape[2])
-            gates = ops.MatMul(transpose_b=True)(flat, self.w_ih_list[i])
+            gates = matmul_transposed(flat, self.w_ih_list[i], self.linear_kernel)
             gates = ops.bias_add(gates, self.b_ih_list[i] + self.b_hh_list[i]).reshape(rows, steps, 4 * size)
             x, last = self.kernel(gates, self.w_hh_list[i], h[i], c[i])
             last_h += (ops.strided_slice(x, (0, steps - 1, 0), (rows, steps, size), (1, 1, 1)).reshape(rows, size),)

@@ -9,7 +9,7 @@ of a group is exact; codes are 1 to 255.
 import numpy as np
 
 TILE, QUAD, GROUP, ZERO = 16, 4, 128, 128
-VERSION = "1"  # of this layout; part of every quantised file
+VERSION = "2"  # of this layout and of what is quantised; part of every quantised file
 ROWS = 512  # outputs that are rounded at once: their float copies stay in the processor's cache
 
 

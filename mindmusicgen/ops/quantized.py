@@ -11,7 +11,7 @@ from mindspore import ops
 from . import native, packing
 
 DECODERS = {"gelu": "QuantizedDecode", "relu": "QuantizedDecodeRelu"}  # by activation function
-HEADS = 13  # the number of that argument of them; the mask follows
+EMBEDDING, MASK = 9, 17  # numbers of arguments of theirs
 
 
 def _linear_is_right(library):
@@ -56,8 +56,8 @@ def _linear_op(path, size_out):
 @functools.cache
 def _decode_op(path, name):
     def shapes(ids, place, steps, forced, *others):
-        heads, mask = others[HEADS - 4], others[HEADS - 3]
-        return forced, [mask[0], ids[1], heads[0] // ids[1]]
+        embedding, mask = others[EMBEDDING - 4], others[MASK - 4]
+        return forced, [mask[0], ids[1], embedding[0] // ids[1] - 1]
 
     op = ops.Custom(f"{path}:{name}", shapes, lambda *_: (ms.int32, ms.float32), func_type="aot")
     op.add_prim_attr("side_effect_mem", True)  # it writes into the cache

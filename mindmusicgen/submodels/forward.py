@@ -13,6 +13,7 @@ import mindspore as ms
 from mindspore import ops
 
 from ..models.layers import additive_mask
+from ..ops.indices import indices
 
 
 def attend(q, k, v, mask, factors):
@@ -113,8 +114,8 @@ def decoder_forward(
     """
     rows, columns, _ = x.shape
     before = 0 if past is None else past[0][0].shape[2]
-    order = ops.arange(before, before + columns)
-    seen = ops.arange(before + columns).reshape(1, -1) <= order.reshape(-1, 1)
+    order = indices(before, before + columns)
+    seen = indices(0, before + columns).reshape(1, -1) <= order.reshape(-1, 1)
     seen = ops.logical_and(seen, mask.reshape(rows, 1, 1, before + columns) != 0)
     blocked = additive_mask(seen)
     text_blocked = ops.zeros((1, 1, 1, 1), ms.float32)

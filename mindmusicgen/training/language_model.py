@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from ..generation import delay_pattern
 from ..models.layers import additive_mask
+from ..ops.indices import indices
 
 
 class CodebookCrossEntropy(nn.Cell):
@@ -75,7 +76,7 @@ class LanguageModelLoss(nn.Cell):
         mask = attention_mask.astype(ms.float32) * heard.expand_dims(-1)
         states = self.conditioner(self.text_encoder(input_ids, attention_mask), mask)
         hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
-        order = ops.arange(columns.shape[2] - 1)
+        order = indices(0, columns.shape[2] - 1)
         known, labels = ops.gather(columns, order, 2), ops.gather(columns, order + 1, 2)
         x, _ = self.decoder(known, self.decoder.cross_keys_values(states), hidden)
         losses = self.cross_entropy(self.decoder.logits(x), labels)

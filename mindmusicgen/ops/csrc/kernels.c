@@ -24,7 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "parts.h"
+#include "arguments.h"
 #include "team.h"
 
 #define MAX_ROWS 4 /* rows and outputs of one block of dot products: 16 sums stay in registers */
@@ -290,15 +290,6 @@ static int is_float(const char *dtype)
     return strcmp(dtype, "float32") == 0 || strcmp(dtype, "float") == 0;
 }
 
-void linear(const float *x, const float *w, float *y, int64_t rows, int64_t in, int64_t out)
-{
-    struct linear a = {.x = x, .w = w, .y = y, .rows = rows, .in = in, .out = out};
-    a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
-    a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;
-    pthread_once(&chosen, choose);
-    team_run(linear_task, &a, (out + a.outs_per_task - 1) / a.outs_per_task);
-}
-
 EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
                   void *extra)
 {
@@ -312,7 +303,11 @@ EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const
     const int64_t rows = shapes[0][0], in = shapes[0][1], out = shapes[1][0];
     if (shapes[1][1] != in || shapes[2][0] != rows || shapes[2][1] != out)
         return 3;
-    linear(params[0], params[1], params[2], rows, in, out);
+    struct linear a = {.x = params[0], .w = params[1], .y = params[2], .rows = rows, .in = in, .out = out};
+    a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
+    a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;
+    pthread_once(&chosen, choose);
+    team_run(linear_task, &a, (out + a.outs_per_task - 1) / a.outs_per_task);
     return 0;
 }
 

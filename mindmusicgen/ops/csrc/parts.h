@@ -7,8 +7,18 @@
 
 #include "arguments.h"
 
-/* y [rows, out] = x [rows, in] . w [out, in] transposed, float32 */
-void linear(const float *x, const float *w, float *y, int64_t rows, int64_t in, int64_t out);
+/* A matrix [out, in] of 8-bit weights: its codes and scales. */
+struct weight {
+    const uint8_t *codes;
+    const float *scale;
+};
+
+/* Whether arguments i and i + 1 are the codes and scales of a matrix. */
+int is_weight(const struct parameters *p, int i, int64_t out, int64_t in);
+
+/* y [rows, out] = x [rows, in] . the sum of `count` matrices transposed; non-zero when there is no memory. */
+int quantized_linear(const float *x, int64_t rows, int64_t in, const struct weight *parts, int count, float *y,
+                     int64_t out);
 
 /* The choice of codes from logits [R, K, V]; see sampling.c. */
 struct choice {

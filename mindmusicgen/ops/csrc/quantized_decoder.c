@@ -3,7 +3,7 @@
  *   QuantizedDecode      the arguments are listed below; with the exact GELU
  *   QuantizedDecodeRelu  with ReLU
  *
- * A step is 24 layers and a choice. As operators of their own they cost a tenth of the step in calls alone.
+ * A step is 24 layers, heads and a choice; as operators of their own they took a tenth longer.
  *
  * Each returns 0, or non-zero when shapes or dtypes are not those.
  */
@@ -30,8 +30,8 @@ enum {
     EMBEDDING,   /* [K (V + 1), D] */
     TABLE,       /* of positions, [P, D] */
     NORM,        /* the last one's weight and bias, [D] */
-    HEADS = NORM + 2, /* [K V, D] */
-    TEXT_MASK,   /* [R, 1, 1, S] */
+    HEADS = NORM + 2,     /* D -> K V: codes and scales, and codes and scales of what these leave over */
+    TEXT_MASK = HEADS + 4, /* [R, 1, 1, S] */
     LAYERS       /* then, for every layer, arguments SELF_NORM to CROSS_V of parts.h; then the outputs: */
     /* columns [N, B, K] int32, logits of the last step [R, K, V] */
 };
@@ -67,7 +67,8 @@ static int fits(const struct parameters *p, int nparam, struct sizes *n)
            IS(p, PLACE, "int32", 1) && is_number(p, STEPS, "int32") && IS(p, SCALES, "float32", n->steps) &&
            IS(p, EMBEDDING, "float32", n->books * (n->codes + 1), n->dim) &&
            IS(p, TABLE, "float32", n->positions, n->dim) && IS(p, NORM, "float32", n->dim) &&
-           IS(p, NORM + 1, "float32", n->dim) && IS(p, HEADS, "float32", n->books * n->codes, n->dim) &&
+           IS(p, NORM + 1, "float32", n->dim) && is_weight(p, HEADS, n->books * n->codes, n->dim) &&
+           is_weight(p, HEADS + 2, n->books * n->codes, n->dim) &&
            p->ranks[TEXT_MASK] == 4 && p->shapes[TEXT_MASK][0] == n->rows &&
            IS(p, outputs, "int32", n->steps, n->pieces, n->books) &&
            IS(p, outputs + 1, "float32", n->rows, n->books, n->codes);
@@ -137,6 +138,7 @@ static int decode(const struct parameters *p, const struct sizes *n, float *x, f
     const int64_t width = n->pieces * n->books;
     const int32_t *ids = p->data[IDS], first = *(const int32_t *)p->data[PLACE];
     const int32_t steps = *(const int32_t *)p->data[STEPS];
+    const struct weight heads[] = {{p->data[HEADS], p->data[HEADS + 1]}, {p->data[HEADS + 2], p->data[HEADS + 3]}};
     float *logits = p->data[outputs + 1];
     if (steps < 0 || steps > n->steps)
         return 1;
@@ -152,7 +154,8 @@ static int decode(const struct parameters *p, const struct sizes *n, float *x, f
         if (embed(p, n, ids, first + step, x) != 0 || through_layers(p, n, first + step, x, activation) != 0)
             return 3;
         normalise(p, n, x);
-        linear(x, p->data[HEADS], logits, n->rows, n->dim, n->books * n->codes);
+        if (quantized_linear(x, n->rows, n->dim, heads, 2, logits, n->books * n->codes) != 0)
+            return 4;
         choice.forced = (const int32_t *)p->data[FORCED] + step * width;
         choice.uniforms = (const float *)p->data[UNIFORMS] + step * width;
         choice.scale = ((const float *)p->data[SCALES])[step];
