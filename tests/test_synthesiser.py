@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "demo_model"))
 
 import measure
 from captions import caption, english
+from facts import FACTS, NAMES, TEMPI, bar_starts, beat_angles, song_facts
 from synthesiser import GENRES, RATE, draw_song, render
 
 SEEDS = range(500, 512)
@@ -99,3 +100,26 @@ def test_faults():
     broken[640::640] += 0.2
     assert measure.faults(broken)[2] > 3
     assert measure.faults(np.clip(3 * clean, -1, 1) + 0.1)[1] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_facts_are_those_of_the_song():
+    for seed in range(50):
+        song = draw_song(seed)
+        facts = song_facts(song)
+        assert facts.shape == (FACTS,) and abs(TEMPI[facts[: len(TEMPI)].argmax()] - song.bpm) <= 1
+        named = {name for name, holds in zip(NAMES, facts[len(TEMPI) :], strict=True) if holds}
+        assert (
+            song.genre in named and ("drums" in named) == bool(song.drums) and ("three" in named) == (song.meter == 3)
+        )
+        assert {"bright", "dark"} & named == {song.tone} - {"neutral"}
+
+
+def test_beats_and_bars_are_where_the_synthesiser_puts_them():
+    song = draw_song(3)
+    starts = bar_starts(song)
+    assert starts[0] == 0 and np.allclose(np.diff(starts), 50 * 60 / song.bpm * song.meter)
+    angles = beat_angles(song, starts[1], 200)
+    np.testing.assert_allclose(angles[0], [1, 1, 0, 0], atol=1e-4)  # a bar begins with a beat
+    assert angles.shape == (200, 4) and np.allclose(angles[:, 0] ** 2 + angles[:, 2] ** 2, 1, atol=1e-5)
+    crossings = np.sum((angles[:-1, 2] < 0) & (angles[1:, 2] >= 0))
+    assert abs(crossings - 200 / 50 * song.bpm / 60) <= 1
