@@ -19,7 +19,18 @@ KERNELS = Extension(
 )
 
 ORACLE = ["torch>=2.4", "transformers>=4.57,<6"]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"]
+TUTORIALS = ["jupyterlab>=4", "ipykernel>=6", "nbclient>=0.9", "nbformat>=5.9", "ipywidgets>=8"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "ipython>=8"]
+MINDNLP = [  # what imports together with MindNLP, which wants MindSpore 2.7.0
+    "mindnlp==0.5.1",
+    "transformers<5",
+    "huggingface_hub<1",
+    "diffusers<0.36",
+    "peft<0.18",
+    "datasets<4",
+    "pyarrow<19",
+    "pandas<2.3",
+]
 
 setup(
     name="mindmusicgen",
@@ -30,7 +41,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mindmusicgen", "mindmusicgen.*"]),
-    package_data={"mindmusicgen.ops": ["csrc/*"], "mindmusicgen": ["demo/*"]},
+    package_data={"mindmusicgen.ops": ["csrc/*"], "mindmusicgen": ["demo/*", "fonts/*"]},
     ext_modules=[KERNELS],
     install_requires=[
         "mindspore>=2.7.0,<2.11",
@@ -46,6 +57,12 @@ setup(
         "pyloudnorm>=0.1.1",
         "PyYAML>=6",
     ],
-    extras_require={"test": TEST, "parity": TEST + ORACLE},
+    extras_require={
+        "test": TEST,
+        "parity": TEST + ORACLE,
+        "tutorials": TUTORIALS,
+        "mindnlp": MINDNLP,
+        "ray": ["ray>=2.9"],
+    },
     entry_points={"console_scripts": ["mindmusicgen=mindmusicgen.cli:main"]},
 )

@@ -28,6 +28,8 @@ _WHERE = {
     "EncodecConfig": "configs",
     "InputError": "errors",
     "write_audio": "audio",
+    "from_mindnlp": "mindnlp_bridge",
+    "patch_mindnlp": "mindnlp_bridge",
 }
 __all__ = [*_WHERE, "__version__"]
 

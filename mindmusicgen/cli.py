@@ -1,7 +1,7 @@
-"""The command line: `mindmusicgen generate | encode | decode | convert | info | train`.
+"""The command line: `mindmusicgen generate | encode | decode | convert | export | info | batch | train`.
 
-Exit codes: 0 done, 2 bad input (one sentence on standard error), 130 interrupted. What the commands do is in
-`commands`.
+Exit codes: 0 done, 1 some of many pieces failed, 2 bad input (one sentence on standard error), 130 interrupted. What
+the commands do is in `commands`.
 """
 
 import argparse
@@ -34,7 +34,9 @@ def build_parser():
     _add_encode(add("encode", "turn audio into codes"))
     _add_decode(add("decode", "turn codes into audio"))
     _add_convert(add("convert", "turn a checkpoint into a folder that opens faster"))
+    _add_export(add("export", "write a model as MindIR files, which need none of the networks' code"))
     _add_info(add("info", "say what a checkpoint is and what it needs, or how a piece of music was made"))
+    _add_batch(add("batch", "turn a file of prompts into a folder of music, on one device or many"))
     _add_train(add("train", "fine-tune a checkpoint on a folder of audio and captions"))
     return parser
 
@@ -46,6 +48,7 @@ OUTPUT = "file ending in .wav, .flac or .ogg"
 def _add_generate(parser):
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what the music should be; several make a batch")
     parser.add_argument("--model", default="demo", help=MODEL)
+    parser.add_argument("--mindir", metavar="FOLDER", help="in place of a model, the files that export wrote")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--duration", type=float, help="seconds of new music (10); beyond 30 the model's window slides")
     length.add_argument("--max-new-tokens", type=int, help="columns of codes in place of a duration")
@@ -62,6 +65,15 @@ def _add_generate(parser):
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what the music should not be")
     parser.add_argument("--copies", type=int, default=1, help="pieces for each prompt (1)")
     parser.add_argument("--seed", type=int, help="repeat a result; piece i uses seed + i (default: a fresh one)")
+    _add_sampling(parser)
+    _add_output(parser, f"{OUTPUT} (out.wav); - streams to standard output while the music is made")
+    parser.add_argument("--raw", action="store_true", help="with --output -: bare 16 bit samples without a WAV header")
+    parser.add_argument("--codes", metavar="FILE", help="also write the codes into this .npz file")
+    parser.add_argument("--plot", metavar="FILE", help="also draw waveform, spectrogram and codes into this .png file")
+    parser.set_defaults(run=commands.run_generate)
+
+
+def _add_sampling(parser):
     parser.add_argument(
         "--guidance-scale",
         type=guidance,
@@ -75,14 +87,14 @@ def _add_generate(parser):
     parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
     parser.add_argument("--quantization", help="int8: the decoder's weights in 8 bits, faster on a CPU")
     parser.add_argument("--device", choices=("CPU", "Ascend"), help="where to compute (default: MindSpore's choice)")
-    _add_output(parser, f"{OUTPUT} (out.wav); - streams to standard output while the music is made")
-    parser.add_argument("--raw", action="store_true", help="with --output -: bare 16 bit samples without a WAV header")
-    parser.add_argument("--codes", metavar="FILE", help="also write the codes into this .npz file")
-    parser.set_defaults(run=commands.run_generate)
 
 
 def _add_output(parser, help):
     parser.add_argument("--output", default="out.wav", help=help)
+    _add_normalize(parser)
+
+
+def _add_normalize(parser):
     parser.add_argument(
         "--normalize", choices=("none", "peak", "loudness"), default="none", help="-1 dBFS or -14 LUFS (none)"
     )
@@ -119,11 +131,49 @@ def _add_convert(parser):
     parser.set_defaults(run=commands.run_convert)
 
 
+def _add_export(parser):
+    parser.add_argument("--model", required=True, help=MODEL)
+    parser.add_argument("--output", required=True, help="folder to write")
+    parser.add_argument(
+        "--pieces",
+        metavar="NAMES",
+        help="some of text_encoder,prefill,step,chunk,codec_encoder,codec_decoder (all); step is for loops of your own",
+    )
+    parser.add_argument("--batch", type=int, default=1, help="prompts at a time (1)")
+    parser.add_argument("--text-length", type=int, default=64, help="tokens of the longest prompt (64)")
+    parser.add_argument("--duration", type=float, default=10.0, help="seconds of the longest piece (10)")
+    parser.add_argument("--prompt-duration", type=float, default=5.0, help="seconds of an audio prompt (5)")
+    parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
+    parser.add_argument("--device", choices=("CPU", "Ascend"), help="where to compute (default: MindSpore's choice)")
+    parser.set_defaults(run=commands.run_export)
+
+
 def _add_info(parser):
     parser.add_argument("model", help="folder or hub id of a model, or an audio file that generate wrote")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of music to plan for (10)")
     parser.add_argument("--batch", type=int, default=1, help="prompts at a time to plan for (1)")
     parser.set_defaults(run=commands.run_info)
+
+
+def _add_batch(parser):
+    parser.description = (
+        'Make a piece of music for each line of a file, such as {"text": "calm piano", "id": "piano", "duration": 20}. '
+        "The same command goes on after an interruption. Under msrun each process makes its share."
+    )
+    parser.add_argument("prompts", metavar="PROMPTS.jsonl", help="a JSON object a line, with text and, if wanted, more")
+    parser.add_argument("--model", default="demo", help=MODEL)
+    parser.add_argument("--output", required=True, help="folder for the music, called by its id or its line's number")
+    parser.add_argument("--format", default="wav", help="wav (default), flac or ogg")
+    parser.add_argument("--duration", type=float, default=10.0, help="seconds of music for lines that do not say (10)")
+    parser.add_argument("--extend-stride", type=float, help="seconds of new music in each window beyond 30 s (18)")
+    _add_sampling(parser)
+    parser.add_argument("--negative-prompt", dest="negative_text", metavar="TEXT", help="what the music should not be")
+    parser.add_argument("--seed", type=int, default=0, help="line n uses seed + n - 1 if it does not say (0)")
+    parser.add_argument("--batch-size", type=int, default=8, help="pieces at a time (8)")
+    parser.add_argument("--workers", type=int, help="processes to spread the work over, through Ray")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster; without one, this machine")
+    _add_normalize(parser)
+    parser.set_defaults(run=commands.run_batch, interrupted="what was made is kept, and the same command goes on")
 
 
 def _add_train(parser):
@@ -173,7 +223,7 @@ def main(argv=None):
     arguments = build_parser().parse_args(argv)
     try:
         with quiet(arguments.verbose), interruptible() as interrupts:
-            arguments.run(arguments, interrupts)
+            code = arguments.run(arguments, interrupts)
     except InputError as error:
         if arguments.verbose:
             raise
@@ -183,4 +233,4 @@ def main(argv=None):
         kept = interrupt.args[0] if interrupt.args else getattr(arguments, "interrupted", "nothing was written")
         print(f"mindmusicgen: interrupted, {kept}", file=sys.stderr)
         return 130
-    return 0
+    return code or 0

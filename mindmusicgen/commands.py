@@ -35,6 +35,8 @@ def run_generate(arguments, interrupts):
 
         save_codes(arguments.codes, made.audio_codes, model.sampling_rate, model.frame_rate)
         print(f"{arguments.codes}: codes")
+    if arguments.plot:
+        _plot(arguments, audio, made.audio_codes.asnumpy(), model)
     print(f"{taken:.1f} s for {audio.shape[0] * audio.shape[2] / model.sampling_rate:.1f} s of music", file=sys.stderr)
 
 
@@ -51,6 +53,8 @@ def _check_generate(arguments):
             raise InputError(f"standard output takes one piece, not {pieces}; give one prompt, or --output FILE")
         if arguments.normalize != "none" or arguments.bit_depth not in (None, 16) or arguments.codes:
             raise InputError("a stream has 16 bit, is not normalized and keeps no codes; use --output FILE for that")
+        if arguments.plot:
+            raise InputError("a stream keeps nothing to draw; use --output FILE with --plot")
     elif arguments.raw:
         raise InputError("--raw belongs to --output -; a file has a header")
     else:
@@ -58,15 +62,36 @@ def _check_generate(arguments):
             check_output(path, arguments.bit_depth)
     if arguments.codes:
         check_codes_path(arguments.codes)
+    if arguments.plot:
+        from .display import check_picture
+
+        for path in output_paths(arguments.plot, pieces):
+            check_picture(path)
     if not all(prompt.strip() for prompt in arguments.prompts):
         raise InputError("a prompt is empty; describe the music, as in '80s pop track with bassy drums and synth'")
     if arguments.negative_prompt is not None and not arguments.prompts:
         raise InputError("a negative prompt needs a prompt beside it; describe the music as well")
+    if arguments.mindir and (arguments.output == "-" or arguments.melody or arguments.quantization):
+        raise InputError(
+            "--mindir makes files from text and audio prompts; leave --output -, --melody, --quantization out"
+        )
     for name, given in (("audio prompts", arguments.audio), ("melodies", arguments.melody)):
         if given and len(given) not in (1, max(len(arguments.prompts), 1)):
             raise InputError(
                 f"there are {len(given)} {name} for {len(arguments.prompts)} prompts; give one, or one each"
             )
+
+
+def _plot(arguments, audio, codes, model):
+    """A picture of each piece."""
+    from .display import plot_piece, save_picture
+
+    for number, path in enumerate(output_paths(arguments.plot, len(audio))):
+        prompt = arguments.prompts[number // arguments.copies] if arguments.prompts else ""
+        title = prompt if len(prompt) <= 80 else prompt[:77] + "..."
+        title = title.replace("$", r"\$")  # two of them would begin a formula
+        save_picture(plot_piece(audio[number], model.sampling_rate, codes[number], model.frame_rate, title), path)
+        print(f"{path}: waveform, spectrogram and codes")
 
 
 def output_paths(output, count):
@@ -84,6 +109,8 @@ def _source(arguments):
 
 def _open(arguments, dtype="float32", quantization=None):
     """The model and its processor."""
+    if getattr(arguments, "mindir", None):
+        return _open_exported(arguments)
     from .checkpoint.folder import model_class
     from .checkpoint.source import resolve
     from .melody_processing import AutoProcessor
@@ -98,6 +125,15 @@ def _open(arguments, dtype="float32", quantization=None):
             "facebook/musicgen-melody, or leave --melody out"
         )
     return chosen.from_pretrained(folder, dtype=dtype, quantization=quantization, **options).run_eagerly(), processor
+
+
+def _open_exported(arguments):
+    """The same from files that `export` wrote, which know the model's name and dtype."""
+    from .mindir.runtime import MindIRMusicgen
+
+    model = MindIRMusicgen(arguments.mindir)
+    arguments.model, arguments.dtype = model.manifest["model"], model.manifest["dtype"]
+    return model, model.processor
 
 
 def _prepare(arguments):
@@ -290,6 +326,20 @@ def run_convert(arguments, interrupts):
     print(f"{arguments.output}: ready for --model")
 
 
+def run_export(arguments, interrupts):
+    """`mindmusicgen export`"""
+    from .mindir.export import export
+
+    if arguments.device:
+        _set_device(arguments.device)
+    pieces = arguments.pieces.split(",") if arguments.pieces else None
+    names = ("batch", "text_length", "duration", "prompt_duration", "dtype")
+    sizes = {name: getattr(arguments, name) for name in names}
+    manifest = export(arguments.model, arguments.output, pieces, **sizes, **_source(arguments))
+    size = sum(file["bytes"] for file in manifest["files"].values())
+    print(f"{arguments.output}: {', '.join(manifest['graphs'])}, {size / 1e6:.1f} MB; ready for --mindir")
+
+
 def run_info(arguments, interrupts):
     """`mindmusicgen info`"""
     from .audio import READABLE, read_comment
@@ -301,6 +351,19 @@ def run_info(arguments, interrupts):
         return
     folder = resolve(arguments.model, **_source(arguments))
     print(describe(folder, arguments.duration, arguments.batch))
+
+
+def run_batch(arguments, interrupts):
+    """`mindmusicgen batch`"""
+    from .batch.ranks import is_scheduler
+
+    if is_scheduler():
+        return 0
+    if arguments.device:
+        _set_device(arguments.device)
+    from .batch.command import batch
+
+    return batch(arguments, interrupts)
 
 
 def run_train(arguments, interrupts):

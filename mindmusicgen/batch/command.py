@@ -1,0 +1,92 @@
+"""`mindmusicgen batch`: from its arguments to files in a folder."""
+
+import os
+import sys
+import time
+
+from ..audio import FORMATS, check_output
+from ..checkpoint.source import resolve
+from ..errors import InputError
+from ..melody_processing import AutoProcessor
+from .pieces import plan
+from .prompts import SETTINGS, read_prompts
+from .ranks import rank_and_size
+from .run import Maker, Writer, alone_in, failures_file, make_all
+from .workers import Pool
+
+
+def batch(arguments, interrupts):
+    """Make what is missing.
+
+    Args:
+        arguments (argparse.Namespace): of the command line.
+        interrupts (Interrupts): asked between batches.
+
+    Returns:
+        int: the exit code: 1 if a piece failed, else 0; of one process among several always 0.
+
+    Raises:
+        InputError: before anything is made, for what can be seen before.
+    """
+    started = time.perf_counter()
+    rank, size = rank_and_size()
+    _check(arguments, size)
+    defaults = {name: getattr(arguments, name, None) for name in (*SETTINGS, "negative_text")}
+    defaults["do_sample"] = False if arguments.greedy else None
+    prompts = read_prompts(arguments.prompts, defaults, arguments.seed)
+    folder = resolve(arguments.model, arguments.revision, arguments.cache_dir, arguments.local_files_only)
+    source = {"cache_dir": arguments.cache_dir, "local_files_only": arguments.local_files_only}
+    tokenizer = AutoProcessor.from_pretrained(folder, **source).tokenizer
+    model = arguments.model
+    more = {"model": os.path.basename(os.path.abspath(model)) if os.path.exists(model) else model}
+    names = ("dtype", "quantization", "normalize", "bit_depth")
+    more |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) not in (None, "none")}
+    pieces = plan(prompts, arguments.prompts, folder, tokenizer, arguments.output, arguments.format, more)
+    with alone_in(arguments.output, shared=size > 1):
+        check_output(os.path.join(arguments.output, f"any.{arguments.format}"), arguments.bit_depth)
+        share = pieces[rank::size]  # neighbours take equally long, so the shares do as well
+        left = [piece for piece in share if not piece.finished()]
+        interrupts.check()
+        failures = failures_file(arguments.output, rank, size)
+        writer = Writer(None, arguments.normalize, arguments.bit_depth, failures)
+        if left:
+            _make(arguments, interrupts, folder, source, left, writer)
+        writer.list_failures()
+    taken = time.perf_counter() - started
+    of = f"rank {rank} of {size}: " if size > 1 else ""
+    print(
+        f"{of}{len(share)} pieces: {writer.made} made, {len(share) - len(left)} were there already, "
+        f"{len(writer.failed)} failed{f', see {failures}' if writer.failed else ''}; {taken:.1f} s",
+        file=sys.stderr,
+    )
+    # msrun ends all processes when one reports an error, and the others are still at work.
+    return 1 if writer.failed and size == 1 else 0
+
+
+def _check(arguments, size):
+    """Refuse what needs no look at any file."""
+    if f".{arguments.format}" not in FORMATS:
+        raise InputError(f"format is {arguments.format!r}; expected one of {', '.join(name[1:] for name in FORMATS)}")
+    if arguments.batch_size < 1:
+        raise InputError(f"batch size is {arguments.batch_size}; expected a whole number of at least 1")
+    if arguments.seed < 0:
+        raise InputError(f"seed is {arguments.seed}; expected a whole number of at least 0")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise InputError(f"workers is {arguments.workers}; expected a whole number of at least 1")
+    if arguments.workers is None and arguments.ray_address:
+        raise InputError("--ray-address belongs to --workers; say how many workers the cluster is to run")
+    if arguments.workers is not None and size > 1:
+        raise InputError("--workers starts its own processes; run the command without msrun")
+
+
+def _make(arguments, interrupts, folder, source, left, writer):
+    """Make the pieces that are left, here or in workers."""
+    maker = {"folder": folder, "dtype": arguments.dtype, "quantization": arguments.quantization, "source": source}
+    if arguments.workers is not None:
+        maker["folder"] = "demo" if arguments.model == "demo" else os.path.abspath(folder)
+        with Pool(arguments.workers, arguments.ray_address, maker, arguments.device) as pool:
+            pool.make_all(left, arguments.batch_size, writer, interrupts)
+        return
+    here = Maker(**maker)
+    writer.sampling_rate = here.sampling_rate
+    make_all(here, left, arguments.batch_size, writer, interrupts)

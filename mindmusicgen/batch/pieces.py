@@ -1,0 +1,141 @@
+"""What a prompt is to become, whether that exists already, and which prompts go together through the model."""
+
+import glob
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+from .. import __version__
+from ..audio import read_comment
+from ..checkpoint.folder import load_config, load_generation_config
+from ..errors import InputError
+from ..generation import settings
+from ..generation.decode_loop import TEXT_BUCKETS, bucket
+from ..processing import MAX_TOKENS
+from .prompts import Prompt, at_line
+
+SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
+PAGE = 4096
+LONGEST_TEXT = 600  # bytes of a prompt that are kept in its file
+CONTENTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.th", "tokenizer.json", "spiece.model")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A prompt and its file.
+
+    Attributes:
+        prompt (Prompt): the line.
+        path (str): the file.
+        recipe (dict): what makes it: prompt, seed, settings, model. It is stored in the file.
+        samples (int): length of the music.
+        group (tuple): pieces of one group fit into one batch: same settings, same length of text and music.
+    """
+
+    prompt: Prompt
+    path: str
+    recipe: dict
+    samples: int
+    group: tuple
+
+    def finished(self):
+        """Whether the file is there, whole, and made from the same recipe by whatever version of this package."""
+        import soundfile
+
+        if not os.path.isfile(self.path):
+            return False
+        try:
+            found = json.loads(read_comment(self.path))
+            length = soundfile.info(self.path).frames
+        except (ValueError, RuntimeError):  # InputError and JSON's error are ValueErrors
+            return False
+        wanted = json.loads(json.dumps(self.recipe))
+        if not isinstance(found, dict) or length != self.samples:
+            return False
+        return found | {"mindmusicgen": None} == wanted | {"mindmusicgen": None}
+
+
+def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None):
+    """The pieces of a file of prompts, in an order that keeps groups together.
+
+    Args:
+        prompts (list[Prompt]): from `read_prompts`.
+        source (str): the file they are from, for messages.
+        folder (str): the model's folder.
+        tokenizer (transformers.PreTrainedTokenizerBase): of the model.
+        output (str): where the files go.
+        ending (str): wav, flac or ogg.
+        more (dict): what else belongs to the recipe, such as the model's name.
+
+    Returns:
+        list[Piece]
+
+    Raises:
+        InputError: naming the file, the line and what is wrong with it.
+    """
+    config = load_config(folder)
+    defaults = load_generation_config(folder, config)
+    known = {"mindmusicgen": __version__, **(more or {}), "weights": fingerprint(folder)}
+    pieces = []
+    for prompt in prompts:
+        try:
+            chosen = settings.resolve(config, defaults, prompt.settings, 1, 0, prompt.seed)
+            if prompt.negative_text and not chosen.guided:
+                raise InputError("a negative text works through guidance; give a guidance_scale above 1")
+        except InputError as error:
+            raise at_line(source, prompt.line, error) from error
+        texts = [text for text in (prompt.text, prompt.negative_text) if text]
+        tokens = max(len(tokenizer(text, verbose=False)["input_ids"]) for text in texts)
+        width = bucket(min(tokens, MAX_TOKENS), TEXT_BUCKETS)
+        same = json.dumps(prompt.settings, sort_keys=True)
+        pieces.append(
+            Piece(
+                prompt,
+                os.path.join(output, f"{prompt.id}.{ending}"),
+                known | _recipe_of(prompt),
+                chosen.plan.frames * config.audio_encoder.hop_length,
+                (chosen.plan.frames, width, prompt.negative_text is not None, same),
+            )
+        )
+    return sorted(pieces, key=lambda piece: (piece.group, piece.prompt.line))
+
+
+def _recipe_of(prompt):
+    """What a line adds to its file's recipe, under the names that `mindmusicgen generate` uses."""
+    recipe = {"prompt": shortened(prompt.text)}
+    if prompt.negative_text:
+        recipe["negative_prompt"] = shortened(prompt.negative_text)
+    return recipe | prompt.settings | {"seed": prompt.seed}
+
+
+def shortened(text):
+    """A text that fits into the comment of a .wav file, which libsndfile leaves out if it has more than some 2 kB."""
+    encoded = text.encode()
+    if len(encoded) <= LONGEST_TEXT:
+        return text
+    return f"{text[: LONGEST_TEXT // 4]}... ({len(text)} characters, SHA-256 {hashlib.sha256(encoded).hexdigest()})"
+
+
+def fingerprint(folder):
+    """Twelve hex digits that change when a model's files do; of large files a sample is read."""
+    digest = hashlib.sha256()
+    for path in sorted({path for name in CONTENTS for path in glob.glob(os.path.join(glob.escape(folder), name))}):
+        size = os.path.getsize(path)
+        digest.update(f"{os.path.basename(path)} {size} ".encode())
+        with open(path, "rb") as file:
+            for i in range(SAMPLED_PAGES if size > SAMPLED_PAGES * PAGE else 1):
+                file.seek(i * size // SAMPLED_PAGES)
+                digest.update(file.read(PAGE if size > SAMPLED_PAGES * PAGE else size))
+    return digest.hexdigest()[:12]
+
+
+def batches(pieces, most):
+    """Divide sorted pieces into lists of at most `most`, each of one group."""
+    made = []
+    for piece in pieces:
+        if made and len(made[-1]) < most and made[-1][0].group == piece.group:
+            made[-1].append(piece)
+        else:
+            made.append([piece])
+    return made

@@ -1,0 +1,196 @@
+"""Make the pieces of a plan batch by batch. What is there stays, what fails is written down, and the rest goes on."""
+
+import contextlib
+import fcntl
+import glob
+import json
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+from mindspore import Tensor
+
+from ..audio import write_audio
+from ..checkpoint.folder import model_class
+from ..checkpoint.source import resolve
+from ..errors import InputError
+from ..files import whole_file
+from ..melody_processing import AutoProcessor
+from .pieces import batches
+
+FAILURES = "failures"  # name of the file that lists them
+
+
+class Maker:
+    """A model that turns batches of prompts into clips.
+
+    Args:
+        folder (str): the model's folder, or "demo".
+        dtype (str): float32 or float16.
+        quantization (str): "int8" or None.
+        source (dict): cache_dir and local_files_only, for what a folder only names.
+    """
+
+    def __init__(self, folder, dtype="float32", quantization=None, source=None):
+        folder = resolve(folder)
+        self.processor = AutoProcessor.from_pretrained(folder, **(source or {}))
+        opened = model_class(folder).from_pretrained(folder, dtype=dtype, quantization=quantization, **(source or {}))
+        self.model = opened.run_eagerly()
+        whole = self.model.decode_audio
+        # One clip at a time: the codec needs gigabytes for a batch, and a clip is then the same in every batch.
+        self.model.decode_audio = lambda codes: Tensor(
+            np.concatenate([whole(Tensor(row[None])).asnumpy() for row in codes.asnumpy()])
+        )
+
+    @property
+    def sampling_rate(self):
+        """Samples per second of the clips."""
+        return self.model.sampling_rate
+
+    def clips(self, prompts):
+        """One batch.
+
+        Args:
+            prompts (list[Prompt]): with the same settings.
+
+        Returns:
+            numpy.ndarray: float32, [B, channels, samples].
+        """
+        negative = [prompt.negative_text for prompt in prompts]
+        inputs = self.processor(
+            text=[prompt.text for prompt in prompts], negative_text=negative if negative[0] is not None else None
+        )
+        seeds = [prompt.seed for prompt in prompts]
+        return self.model.generate(**inputs, **prompts[0].settings, seed=seeds).asnumpy()
+
+
+@dataclass
+class Writer:
+    """Writes clips, says so, and remembers what failed.
+
+    Attributes:
+        sampling_rate (int): samples per second of the clips.
+        normalize (str), bit_depth (int): see `write_audio`.
+        failures (str): the file that lists what failed; removed when there is nothing to list.
+    """
+
+    sampling_rate: int
+    normalize: str
+    bit_depth: int | None
+    failures: str
+    made: int = 0
+    failed: list = field(default_factory=list)
+
+    def write(self, piece, clip):
+        """A piece is done."""
+        comment = json.dumps(piece.recipe, ensure_ascii=False)
+        try:
+            write_audio(piece.path, clip, self.sampling_rate, self.normalize, self.bit_depth, comment)
+        except (OSError, InputError) as error:
+            self.fail(piece, reason_of(error))
+            return
+        self.made += 1
+        print(f"{piece.path}: {clip.shape[1] / self.sampling_rate:.2f} s, seed {piece.prompt.seed}", flush=True)
+
+    def fail(self, piece, reason):
+        """A piece could not be made."""
+        self.failed.append({"id": piece.prompt.id, "line": piece.prompt.line, "error": reason})
+        print(f"{piece.path}: failed: {reason}", flush=True)
+        self.list_failures()
+
+    def list_failures(self):
+        """Bring the list in the folder up to date."""
+        if not self.failed:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self.failures)
+            return
+        with whole_file(self.failures) as partial, open(partial, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in self.failed)
+
+
+def make_all(maker, pieces, batch_size, writer, interrupts):
+    """Make pieces here, in this process.
+
+    Args:
+        maker (Maker): the model.
+        pieces (list[Piece]): sorted, as `plan` returns them.
+        batch_size (int): most pieces at a time.
+        writer (Writer): takes what is made and what fails.
+        interrupts (Interrupts): asked between batches.
+    """
+    for batch in batches(pieces, batch_size):
+        for made in attempts(maker.clips, batch):
+            interrupts.check()
+            deliver(writer, *made)
+
+
+def attempts(clips, batch):
+    """Try a batch, and where it fails each of its pieces alone, so that one cannot spoil the others.
+
+    Args:
+        clips (callable): from prompts to clips.
+        batch (list[Piece]): pieces of one group.
+
+    Yields:
+        (pieces, clips, None), or ([piece], None, reason).
+    """
+    try:
+        yield batch, clips([piece.prompt for piece in batch]), None
+    except Exception as error:  # MindSpore raises RuntimeError, ValueError, TypeError for the same things
+        if len(batch) == 1:
+            yield batch, None, reason_of(error)
+            return
+        for piece in batch:
+            yield from attempts(clips, [piece])
+
+
+def reason_of(error):
+    """An exception in one line."""
+    said = str(error).strip().partition("\n")[0]
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
+
+
+def deliver(writer, pieces, clips, reason):
+    """Hand what `attempts` yielded to a writer."""
+    for number, piece in enumerate(pieces):
+        if reason is None:
+            writer.write(piece, clips[number])
+        else:
+            writer.fail(piece, reason)
+
+
+@contextlib.contextmanager
+def alone_in(folder, shared=False):
+    """Context that keeps a second run out of a folder; the lock goes with the process, however it ends.
+
+    Args:
+        folder (str): made if it does not exist.
+        shared (bool): several ranks work on it together.
+
+    Raises:
+        InputError: if the folder cannot be made, or another run works on it.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"output {folder!r} cannot be used: {error.strerror}; give a folder to write to") from error
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another run works on {folder!r}; wait for it, or give another folder") from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
+
+
+def failures_file(folder, rank, size):
+    """Where failures are listed; what other numbers of processes left behind is removed."""
+    if size == 1:
+        for path in glob.glob(os.path.join(glob.escape(folder), f"{FAILURES}-*.jsonl")):
+            os.remove(path)
+        return os.path.join(folder, f"{FAILURES}.jsonl")
+    return os.path.join(folder, f"{FAILURES}-{rank}.jsonl")

@@ -1,0 +1,478 @@
+"""Music to hear and to see in a notebook: a player, and pictures of sound, of codes and of the delay pattern.
+
+Every `plot_` function returns a matplotlib Figure, which a notebook shows and `savefig` writes. Labels are English or
+Chinese (`set_language`), and a font in this package draws the Chinese.
+"""
+
+import base64
+import functools
+import html
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib import font_manager, rcParams
+from matplotlib.figure import Figure
+
+from .errors import InputError
+from .files import whole_file
+from .generation.delay_pattern import FREE, build_pattern, codebook_delays
+
+FONT = Path(__file__).parent / "fonts" / "DroidSansFallback-GB2312.ttf"
+LABELS = {
+    "en": {
+        "seconds": "seconds",
+        "kilohertz": "frequency in kHz",
+        "amplitude": "amplitude",
+        "codebook": "codebook",
+        "code": "code",
+        "column": "column (one decoding step each)",
+        "padding": "P: padding",
+        "prompt": "from the audio prompt",
+        "free": "predicted (the number is the frame)",
+        "waveform": "Waveform",
+        "spectrogram": "Spectrogram",
+        "codes": "Codes",
+        "decibel": "dB",
+        "prompt text": "prompt\n“80s pop with drums”",
+        "text encoder": "text encoder (T5)\n{} layers, width {}",
+        "decoder": "decoder\n{} layers, width {}\n{} codebooks\nof {} codes",
+        "codec": "codec (EnCodec)\n1 frame = {} samples",
+        "audio": "music\n{} samples a second",
+        "states": "a vector for\neach token",
+        "frames": "{:g} frames of codes\na second",
+    },
+    "zh": {
+        "seconds": "时间（秒）",
+        "kilohertz": "频率（kHz）",
+        "amplitude": "振幅",
+        "codebook": "码本",
+        "code": "编码",
+        "column": "列（每列是一步解码）",
+        "padding": "P：填充",
+        "prompt": "来自音频提示",
+        "free": "由模型预测（数字是帧号）",
+        "waveform": "波形",
+        "spectrogram": "频谱图",
+        "codes": "编码",
+        "decibel": "分贝",
+        "prompt text": "提示词\n“80s pop with drums”",
+        "text encoder": "文本编码器（T5）\n{} 层，宽度 {}",
+        "decoder": "解码器\n{} 层，宽度 {}\n{} 个码本\n每个 {} 个编码",
+        "codec": "编解码器（EnCodec）\n1 帧 = {} 个采样",
+        "audio": "音乐\n每秒 {} 个采样",
+        "states": "每个词元\n一个向量",
+        "frames": "每秒 {:g} 帧\n编码",
+    },
+}
+QUIETEST = -80.0  # dB below the loudest point of a spectrogram that are still drawn
+BLUE, GREY, ORANGE = "#2f6fab", "#d9d9d9", "#f2a541"
+_language = "en"
+
+
+def set_language(language):
+    """Choose the language of labels for all pictures that follow.
+
+    Args:
+        language (str): "en" or "zh".
+
+    Raises:
+        InputError: for another language.
+    """
+    global _language
+    if language not in LABELS:
+        raise InputError(f"language is {language!r}; expected {' or '.join(map(repr, LABELS))}")
+    _language = language
+    use_fonts()
+
+
+@functools.cache
+def use_fonts():
+    """Let every matplotlib picture of this program fall back on the package's font for Chinese characters."""
+    font_manager.fontManager.addfont(FONT)
+    name = font_manager.FontProperties(fname=FONT).get_name()
+    rcParams["font.family"] = [*rcParams["font.family"], name]
+
+
+def label(name):
+    """A label in the chosen language."""
+    return LABELS[_language][name]
+
+
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot, which would keep it in memory and might show it twice."""
+
+    def __init__(self, width=9.0, height=2.4):
+        use_fonts()
+        super().__init__(figsize=(width, height), layout="constrained")
+
+    def _repr_png_(self):
+        made = io.BytesIO()
+        self.savefig(made, format="png", dpi=90)
+        return made.getvalue()
+
+
+def player(audio, rate=None, captions=None):
+    """Something to press play on, in a notebook. The sound is kept as MP3, so that notebooks stay small.
+
+    Args:
+        audio (Tensor | numpy.ndarray | Sequence | str): [samples], [channels, samples], [B, channels, samples], or a
+            list of the first two, which gives a player for each; or an audio file.
+        rate (int): samples per second; a file knows its own.
+        captions (str | Sequence[str]): a line above each player.
+
+    Returns:
+        IPython.display.HTML
+
+    Raises:
+        InputError: if the audio is empty or not finite, or the captions do not fit it.
+    """
+    from IPython.display import HTML
+
+    if isinstance(audio, (str, os.PathLike)):
+        audio, rate = _read(audio)
+    _check_rate(rate)
+    if not isinstance(audio, (list, tuple)):
+        audio = _array(audio)
+        audio = audio if audio.ndim == 3 else [audio]
+    clips = [_clip(clip) for clip in audio]
+    captions = [captions] if isinstance(captions, str) else list(captions or [""] * len(clips))
+    if not clips or len(captions) != len(clips):
+        raise InputError(f"there are {len(captions)} captions for {len(clips)} clips; give one for each")
+    parts = []
+    for clip, caption in zip(clips, captions, strict=True):
+        kind, sound = _encoded(clip, rate)
+        title = f"<div>{html.escape(caption)}</div>" if caption else ""
+        source = f"data:{kind};base64,{base64.b64encode(sound).decode()}"
+        parts.append(f'<div style="margin: 6px 0">{title}<audio controls src="{source}"></audio></div>')
+    return HTML("".join(parts))
+
+
+def _read(path):
+    """Samples [channels, samples] of a file and their rate."""
+    import soundfile
+
+    try:
+        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"audio {os.fspath(path)!r} cannot be read; expected a whole .wav, .flac or .ogg file"
+        ) from error
+    return values.T, rate
+
+
+def _encoded(clip, rate):
+    """A clip [channels, samples] as bytes that browsers play, and their type."""
+    import soundfile
+
+    container, kind = ("MP3", "audio/mpeg") if "MP3" in soundfile.available_formats() else ("WAV", "audio/wav")
+    made, samples = io.BytesIO(), np.clip(clip.T, -1, 1)
+    try:
+        soundfile.write(made, samples, rate, format=container)
+    except (RuntimeError, ValueError):  # MP3 knows few sampling rates and at most two channels
+        made, kind = io.BytesIO(), "audio/wav"
+        soundfile.write(made, samples, rate, format="WAV")
+    return kind, made.getvalue()
+
+
+def plot_waveform(audio, rate, title=None):
+    """The samples of a clip over time.
+
+    Args:
+        audio (Tensor | numpy.ndarray): [samples], [channels, samples] or [1, channels, samples].
+        rate (int): samples per second.
+        title (str): above the picture.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        InputError: if this is no audio.
+    """
+    clip = _clip(audio)
+    figure = Picture(height=1.9)
+    _draw_waveform(figure.subplots(), clip, _check_rate(rate), title)
+    return figure
+
+
+def plot_spectrogram(audio, rate, title=None, highest=None):
+    """How strong each frequency is over time, in decibels below the loudest point; channels are averaged.
+
+    Args:
+        audio (Tensor | numpy.ndarray): [samples], [channels, samples] or [1, channels, samples].
+        rate (int): samples per second.
+        title (str): above the picture.
+        highest (float): the frequency in Hz where the picture ends; None for all.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        InputError: if this is no audio.
+    """
+    clip = _clip(audio)
+    figure = Picture()
+    _draw_spectrogram(figure, figure.subplots(), clip, _check_rate(rate), title, highest)
+    return figure
+
+
+def plot_codes(codes, frame_rate=50, title=None):
+    """Codes as an image: a row for each codebook, a column for each frame, a colour for each code.
+
+    Args:
+        codes (Tensor | numpy.ndarray): [K, frames] or [1, K, frames], whole numbers.
+        frame_rate (float): frames per second.
+        title (str): above the picture.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        InputError: if these are no codes.
+    """
+    codes = _codes(codes)
+    figure = Picture(height=1.9)
+    _draw_codes(figure, figure.subplots(), codes, _check_rate(frame_rate), title)
+    return figure
+
+
+def plot_piece(audio, rate, codes=None, frame_rate=50, title=None):
+    """Waveform, spectrogram and codes of one clip in one picture.
+
+    Args:
+        audio (Tensor | numpy.ndarray): [samples], [channels, samples] or [1, channels, samples].
+        rate (int): samples per second.
+        codes (Tensor | numpy.ndarray): [K, frames] or [1, K, frames]; None leaves them out.
+        frame_rate (float): frames per second of the codes.
+        title (str): above the picture.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        InputError: if this is no audio, or these are no codes.
+    """
+    clip, rate = _clip(audio), _check_rate(rate)
+    codes = None if codes is None else _codes(codes)
+    heights = [1.6, 2.4] if codes is None else [1.6, 2.4, 1.6]
+    figure = Picture(height=sum(heights))
+    axes = figure.subplots(len(heights), 1, height_ratios=heights)
+    _draw_waveform(axes[0], clip, rate, label("waveform"))
+    _draw_spectrogram(figure, axes[1], clip, rate, label("spectrogram"))
+    if codes is not None:
+        _draw_codes(figure, axes[2], codes, frame_rate, label("codes"))
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def plot_delay_pattern(length=10, num_codebooks=4, audio_channels=1, prompt_frames=0, title=None):
+    """What each column must hold, from the mask that `generate` itself works with.
+
+    Args:
+        length (int): columns, the start column included; at most 60 can be read.
+        num_codebooks (int): rows.
+        audio_channels (int): 1, or 2 for interleaved stereo, where two rows share a delay.
+        prompt_frames (int): frames of an audio prompt.
+        title (str): above the picture.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        InputError: if a number is too small or too large.
+    """
+    for name, value, low, high in (
+        ("length", length, 2, 60),
+        ("num_codebooks", num_codebooks, 1, 16),
+        ("audio_channels", audio_channels, 1, 2),
+        ("prompt_frames", prompt_frames, 0, length - 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InputError(f"{name} is {value!r}; expected a whole number from {low} to {high}")
+    pad, known = -2, -3  # any two values that are no codes
+    prompt = np.full((1, num_codebooks, prompt_frames), known, np.int32)
+    pattern = build_pattern(prompt, length, pad, audio_channels)[0][0]  # [K, length]
+    delays = codebook_delays(num_codebooks, audio_channels)
+    figure = Picture(width=max(0.55 * length, 5.5), height=0.42 * num_codebooks + 1.2)
+    axes = figure.subplots()
+    colours = {pad: GREY, known: ORANGE, FREE: BLUE}
+    for row, delay in enumerate(delays):
+        for column, held in enumerate(pattern[row].tolist()):
+            axes.fill_between([column - 0.48, column + 0.48], row - 0.46, row + 0.46, color=colours[held], linewidth=0)
+            text = "P" if held == pad else str(column - delay)
+            axes.text(column, row, text, ha="center", va="center", color="black" if held != FREE else "white")
+    names = {pad: "padding", known: "prompt", FREE: "free"}
+    for held in colours:
+        if (pattern == held).any():
+            axes.fill_between([], [], color=colours[held], label=label(names[held]))
+    axes.set(xlabel=label("column"), ylabel=label("codebook"), title=title or "")
+    axes.set(xlim=(-0.6, length - 0.4), ylim=(num_codebooks - 0.4, -0.6))
+    axes.set_xticks(range(length))
+    axes.set_yticks(range(num_codebooks), range(1, num_codebooks + 1))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
+def plot_stages(config):
+    """The three networks of a model and what passes between them, with the sizes of its config.
+
+    Args:
+        config (transformers.MusicgenConfig): `model.config`.
+
+    Returns:
+        matplotlib.figure.Figure
+    """
+    text, decoder, codec = config.text_encoder, config.decoder, config.audio_encoder
+    boxes = (
+        (label("prompt text"), GREY),
+        (label("text encoder").format(text.num_layers, text.d_model), BLUE),
+        (
+            label("decoder").format(
+                decoder.num_hidden_layers, decoder.hidden_size, decoder.num_codebooks, decoder.vocab_size
+            ),
+            BLUE,
+        ),
+        (label("codec").format(codec.hop_length), BLUE),
+        (label("audio").format(codec.sampling_rate), GREY),
+    )
+    passed = ("", label("states"), label("frames").format(codec.frame_rate), "")
+    figure = Picture(width=9.5, height=1.8)
+    axes = figure.subplots()
+    axes.set(xlim=(-0.42, 4.42), ylim=(-0.55, 1.1))
+    axes.axis("off")
+    for place, (text, colour) in enumerate(boxes):
+        axes.fill_between([place - 0.36, place + 0.36], -0.5, 0.5, color=colour, linewidth=0)
+        white = "white" if colour == BLUE else "black"
+        axes.text(place, 0, text, ha="center", va="center", color=white, fontsize=8, linespacing=1.5)
+    for place, text in enumerate(passed):
+        arrow = {"arrowstyle": "-|>", "color": "black"}
+        axes.annotate("", (place + 0.635, 0), (place + 0.365, 0), arrowprops=arrow)
+        axes.text(place + 0.5, 0.58, text, ha="center", va="bottom", fontsize=8)
+    return figure
+
+
+def check_picture(path):
+    """Refuse a path that no picture can be written to.
+
+    Raises:
+        InputError: for an ending other than .png, or a folder that does not exist or cannot be written.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.splitext(path)[1].lower() != ".png":
+        raise InputError(f"plot {path!r} does not end in '.png'; give a name such as out.png")
+    if not os.path.isdir(folder):
+        raise InputError(f"plot {path!r} lies in {folder}, which does not exist; create it first")
+    if os.path.isdir(path) or not os.access(folder, os.W_OK):
+        raise InputError(f"plot {path!r} cannot be written; choose a file in a folder you may write to")
+
+
+def save_picture(figure, path):
+    """Write a figure as PNG; the file appears whole or not at all.
+
+    Raises:
+        InputError: if the path cannot be written.
+    """
+    check_picture(path)
+    try:
+        with whole_file(path) as partial:
+            figure.savefig(partial, format="png", dpi=110)
+    except OSError as error:
+        raise InputError(f"plot {path!r} cannot be written: {error.strerror or error}") from error
+
+
+def _draw_waveform(axes, clip, rate, title):
+    # Beyond some thousand points a line shows nothing more: the range of each group of samples does.
+    groups = min(2000, clip.shape[1])
+    edges = np.linspace(0, clip.shape[1], groups + 1).astype(int)[:-1]
+    for channel, values in enumerate(clip):
+        low, high = np.minimum.reduceat(values, edges), np.maximum.reduceat(values, edges)
+        axes.fill_between(edges / rate, low, high, color=(BLUE, ORANGE)[channel % 2], alpha=0.9 / len(clip) + 0.1)
+    axes.set(xlabel=label("seconds"), ylabel=label("amplitude"), title=title or "")
+    axes.set(xlim=(0, clip.shape[1] / rate))
+    axes.grid(alpha=0.3)
+
+
+def _draw_spectrogram(figure, axes, clip, rate, title, highest=None):
+    from scipy.signal import ShortTimeFFT
+    from scipy.signal.windows import hann
+
+    window = 2048
+    samples = clip.mean(axis=0)
+    samples = np.pad(samples, (0, max(window - len(samples), 0)))
+    # More rows and columns than these make the picture large, not clearer.
+    hop = max(window // 8, len(samples) // 300)
+    power = ShortTimeFFT(hann(window, sym=False), hop, rate, scale_to="magnitude").spectrogram(samples)
+    bins = len(power) - 1 if highest is None else int(np.clip(highest / rate * window, 1, len(power) - 1))
+    group = max(bins // 128, 1)
+    rows = bins // group
+    power = power[: rows * group].reshape(rows, group, -1).max(axis=1)
+    decibels = 10 * np.log10(power / max(power.max(), 1e-12) + 1e-12)
+    image = axes.imshow(
+        decibels,
+        aspect="auto",
+        interpolation="nearest",
+        origin="lower",
+        cmap="magma",
+        vmin=QUIETEST,
+        vmax=0,
+        extent=(0, clip.shape[1] / rate, 0, rows * group * rate / window / 1000),
+    )
+    axes.set(xlabel=label("seconds"), ylabel=label("kilohertz"), title=title or "")
+    figure.colorbar(image, ax=axes, label=label("decibel"), pad=0.01)
+
+
+def _draw_codes(figure, axes, codes, frame_rate, title):
+    books, frames = codes.shape
+    extent = (0, frames / frame_rate, books + 0.5, 0.5)
+    image = axes.imshow(codes, aspect="auto", interpolation="nearest", cmap="turbo", extent=extent)
+    axes.set(xlabel=label("seconds"), ylabel=label("codebook"), title=title or "")
+    axes.set_yticks(range(1, books + 1))
+    figure.colorbar(image, ax=axes, label=label("code"), pad=0.01)
+
+
+def _array(values):
+    """A Tensor or anything that NumPy takes, as an array."""
+    return values.asnumpy() if hasattr(values, "asnumpy") else np.asarray(values)
+
+
+def _clip(audio):
+    """One clip, float32 [channels, samples]."""
+    values = _array(audio)
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim == 1:
+        values = values[None]
+    if values.ndim != 2 or not values.size or not np.issubdtype(values.dtype, np.floating):
+        raise InputError(
+            f"audio has shape {values.shape} and type {values.dtype}; expected floats, (samples,) or (channels, "
+            "samples): of a batch give one piece, as in audio[0]"
+        )
+    if len(values) > 2:
+        raise InputError(f"audio has {len(values)} channels; expected 1 or 2, with the channels as the first axis")
+    if not np.isfinite(values).all():
+        raise InputError("audio holds samples that are not finite; expected numbers in -1 to 1")
+    return values.astype(np.float32)
+
+
+def _codes(codes):
+    """Codes of one clip, [K, frames]."""
+    values = _array(codes)
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 2 or not values.size or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(
+            f"codes has shape {values.shape} and type {values.dtype}; expected whole numbers, (codebooks, frames): of "
+            "a batch give one piece, as in codes[0]"
+        )
+    return values
+
+
+def _check_rate(rate):
+    """Refuse what is no number of samples or frames per second."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 < rate < 1e7:
+        raise InputError(f"the rate is {rate!r}; expected samples per second, such as 32000 (frames: 50)")
+    return rate

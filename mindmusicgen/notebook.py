@@ -1,0 +1,107 @@
+"""The first cell of a lesson: says what this machine has and what that means, and makes ready for quiet notebooks."""
+
+import importlib.metadata
+import os
+import platform
+import warnings
+
+from . import __version__
+
+OLDEST, TOO_NEW = (2, 7), (2, 11)  # MindSpore; as in setup.py
+SAYINGS = {
+    "en": {
+        "package": "mindmusicgen {} on Python {}, {} CPU cores",
+        "missing": "MindSpore is not installed: run  pip install mindspore==2.7.2  and restart the kernel",
+        "old": "MindSpore {} is too old for these lessons: run  pip install -U 'mindspore>=2.7,<2.11'  and restart "
+        "the kernel",
+        "new": "MindSpore {} is newer than what this package was tested with (2.7 to 2.10); it may work",
+        "broken": "MindSpore {} is installed but does not start: {}",
+        "mindspore": "MindSpore {}: good",
+        "CPU": "Device: CPU. The demo model is made for it; facebook/musicgen-small needs about half a minute here for "
+        "5 seconds of music",
+        "Ascend": "Device: Ascend NPU. The first call of each shape compiles for it, which takes longer than on a CPU",
+        "other": "Device: {}. This package was written for CPU and Ascend; if something fails, try "
+        "mindspore.set_device('CPU')",
+        "kernels": "C kernels: in use, so steps are fast",
+        "no kernels": "C kernels: not in use ({}). Everything works, only slower",
+        "demo": "Model: demo, which comes with the package. No network is needed; the sound plays in your browser",
+        "folder": "Model: the folder {}. No network is needed",
+        "hub": "Model: {}, downloaded on first use (from {}). Without network choose 'demo', or the path of a folder",
+    },
+    "zh": {
+        "package": "mindmusicgen {}，Python {}，{} 个 CPU 核",
+        "missing": "没有安装 MindSpore：请运行  pip install mindspore==2.7.2  ，然后重启内核",
+        "old": "MindSpore {} 版本太旧，无法运行本课程：请运行  pip install -U 'mindspore>=2.7,<2.11'  ，然后重启内核",
+        "new": "MindSpore {} 比本软件包测试过的版本（2.7 至 2.10）更新，可能可以运行",
+        "broken": "MindSpore {} 已安装，但无法启动：{}",
+        "mindspore": "MindSpore {}：可用",
+        "CPU": "设备：CPU。演示模型就是为它准备的；若用 facebook/musicgen-small，5 秒音乐大约需要半分钟",
+        "Ascend": "设备：昇腾 NPU。每种形状第一次调用时要编译，比在 CPU 上编译更久",
+        "other": "设备：{}。本软件包面向 CPU 和昇腾；如果出错，请试试 mindspore.set_device('CPU')",
+        "kernels": "C 内核：已启用，每一步都很快",
+        "no kernels": "C 内核：未启用（{}）。一切照常运行，只是慢一些",
+        "demo": "模型：软件包自带的 demo。不需要网络；声音在浏览器里播放",
+        "folder": "模型：文件夹 {}。不需要网络",
+        "hub": "模型：{}，第一次使用时下载（来自 {}）。没有网络时请改用 'demo' 或本地文件夹的路径",
+    },
+}
+
+
+def begin(language="en", model="demo"):
+    """Print what was found, in one line each, and choose the language of pictures.
+
+    Args:
+        language (str): "en" or "zh".
+        model (str): what the lesson is going to open.
+
+    Raises:
+        InputError: for another language.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+    from .display import set_language
+
+    os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors only
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    warnings.filterwarnings("ignore", message=".*IProgress not found")  # the text bar does as well
+    set_language(language)
+    for line in found(SAYINGS[language], model):
+        print(line)
+
+
+def found(say, model):
+    """The lines that `begin` prints, from what is installed."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield say["package"].format(__version__, platform.python_version(), cores)
+    try:
+        version = importlib.metadata.version("mindspore")
+    except importlib.metadata.PackageNotFoundError:
+        yield say["missing"]
+        return
+    number = tuple(int(part) for part in version.split(".")[:2])
+    if number < OLDEST:
+        yield say["old"].format(version)
+        return
+    try:
+        import mindspore as ms
+    except Exception as error:  # a numpy that does not fit, a missing CANN: each raises its own
+        yield say["broken"].format(version, str(error).strip().splitlines()[0])
+        return
+    yield (say["new"] if number >= TOO_NEW else say["mindspore"]).format(version)
+    device = ms.get_context("device_target")
+    yield say.get(device, say["other"]).format(device)
+    if device == "CPU":
+        from .ops import native
+
+        yield say["kernels"] if native.library_path() else say["no kernels"].format(native.why_not())
+    yield _about_model(say, model)
+
+
+def _about_model(say, model):
+    """Where a model comes from."""
+    if model == "demo":
+        return say["demo"]
+    if os.path.isdir(model):
+        return say["folder"].format(os.path.basename(os.path.abspath(model)))
+    return say["hub"].format(model, os.environ.get("HF_ENDPOINT", "huggingface.co"))
