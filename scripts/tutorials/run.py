@@ -1,0 +1,115 @@
+"""Execute notebooks, each in a kernel of its own and in an empty folder, without network.
+
+    python scripts/tutorials/run.py [NOTEBOOK ...] [--seconds 90]
+
+Without names: every lesson and every solution of an exercise. Exits with 1 if a cell fails or a notebook takes longer
+than its seconds, and says which. Needs `pip install -e ".[tutorials]"`.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def notebooks():
+    """All that have to run: gaps for students (exercises/ without solutions) are left out."""
+    found = sorted((ROOT / "tutorials").rglob("*.ipynb"))
+    kept = [path for path in found if "exercises" not in path.parts or "solution" in str(path.relative_to(ROOT))]
+    return [path for path in kept if ".ipynb_checkpoints" not in path.parts]
+
+
+def execute(notebook, name, seconds):
+    """Run all cells of a notebook in place.
+
+    Args:
+        notebook (nbformat.NotebookNode): what to run; its outputs are replaced.
+        name (str): for messages.
+        seconds (float): how long it may take in all.
+
+    Returns:
+        float: the seconds it took.
+
+    Raises:
+        RuntimeError: naming the notebook and the cell that failed or was running when time was up.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    started = time.monotonic()
+    running = None
+
+    def note(cell, cell_index):
+        nonlocal running
+        running = cell_index
+
+    def left(cell):
+        return max(seconds - (time.monotonic() - started), 0.1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            kernel_name="python3",
+            timeout_func=left,
+            on_cell_start=note,
+            resources={"metadata": {"path": folder}},
+        )
+        try:
+            client.execute(env=environment())
+        except CellExecutionError as error:
+            reason = f"{error.ename}: {error.evalue}".splitlines()[0]
+            raise RuntimeError(f"{place(name, notebook, running)} failed: {reason}") from error
+        except (CellTimeoutError, DeadKernelError) as error:
+            what = f"was still running after {seconds} s" if isinstance(error, CellTimeoutError) else "ended the kernel"
+            raise RuntimeError(f"{place(name, notebook, running)} {what}") from error
+    return time.monotonic() - started
+
+
+def environment():
+    """The kernel's environment: this checkout first, and no hub."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def place(name, notebook, index):
+    """The name of a cell: its notebook, its number and its first line."""
+    if index is None:
+        return f"{name}: the kernel"
+    first = notebook.cells[index].source.strip().splitlines()[0]
+    return f"{name}: cell {index + 1} ({first!r})"
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="what to run (all)")
+    parser.add_argument("--seconds", type=float, default=90, help="how long each may take (90)")
+    chosen = parser.parse_args(arguments)
+    paths = [path.resolve() for path in chosen.notebooks] or notebooks()
+    failed = 0
+    for path in paths:
+        name = os.path.relpath(path, ROOT)
+        try:
+            taken = execute(nbformat.read(path, as_version=4), name, chosen.seconds)
+            print(f"{name}: {taken:.1f} s", flush=True)
+        except RuntimeError as error:
+            failed += 1
+            print(f"FAILED {error}", flush=True)
+    print(f"{len(paths) - failed} passed, {failed} failed")
+    return 1 if failed or not paths else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
