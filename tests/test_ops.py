@@ -366,8 +366,7 @@ def test_plain_path_can_be_forced():
         import mindspore as ms
         from mindmusicgen.ops import native
         from mindmusicgen.ops.attention import CachedAttention
-        from mindmusicgen.ops.lstm import LSTM
-from mindmusicgen.ops.linear import matmul_transposed
+        from mindmusicgen.ops.linear import matmul_transposed
         print(native.library_path(), "MINDMUSICGEN_KERNELS=0" in native.why_not())
         print(CachedAttention().kernel, native.linear_op())
         print(matmul_transposed(ms.Tensor(x), ms.Tensor(weight), native.linear_op()).asnumpy().mean())
