@@ -83,7 +83,7 @@ class IncrementalDecoder:
             missing = self.step + around - self.codes.shape[2]
             self.codes = np.pad(self.codes, ((0, 0), (0, 0), (0, missing)))  # comes after the end: changes nothing
         hidden, *self.state = self.recurrent(Tensor(self.codes[:, :, : self.step + around]), *self.state)
-        self.codes = self.codes[:, :, self.step:]
+        self.codes = self.codes[:, :, self.step :]
         real = min(self.step, self.received - self.advanced)
         hidden = hidden.asnumpy()[:, :real]
         self.hidden = hidden if self.hidden is None else np.concatenate([self.hidden, hidden], axis=1)
