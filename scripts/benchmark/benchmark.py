@@ -248,7 +248,8 @@ def child(arguments, folder):
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))  # the child's working folder is another
-    environment |= {"MINDMUSICGEN_THREADS": str(CPUS), "MS_COMPILER_CACHE_ENABLE": "0", "HF_HUB_OFFLINE": "1"}
+    environment |= {"MINDMUSICGEN_THREADS": str(CPUS), "MINDMUSICGEN_CACHE": "0", "MS_COMPILER_CACHE_ENABLE": "0"}
+    environment["HF_HUB_OFFLINE"] = "1"
     environment["BENCHMARK_STARTED"] = str(time.monotonic())
     command = [sys.executable, *arguments]  # run() kills it when Ctrl-C interrupts the wait
     process = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
