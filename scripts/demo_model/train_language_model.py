@@ -8,7 +8,8 @@ train_text_encoder.py and stays as it is, as MusicGen's T5 does.
 
 What a tempo means is hard to learn from codes alone: 2,000 steps without further help taught nothing of it. Clips
 therefore begin with a bar, as songs do, and halfway through the layers a linear layer, thrown away afterwards, has to
-read from the states where in the beat and in the bar every frame is.
+read from the states where in the beat and in the bar every frame is. And a decoder that has only ever seen flawless
+songs loses the beat over its own first mistakes; so in half of the clips some of what it has heard so far is wrong.
 """
 
 import argparse
@@ -78,14 +79,14 @@ class BeatAwareLoss(LanguageModelLoss):
         self.beat = Linear(model.config.decoder.hidden_size, 4)
         self.metric_names += ("beat",)
 
-    def construct(self, input_ids, attention_mask, heard, columns, angles):
+    def construct(self, input_ids, attention_mask, heard, columns, known, angles):
         mask = attention_mask.astype(ms.float32) * heard.expand_dims(-1)
         states = ops.stop_gradient(self.text_encoder(input_ids, attention_mask))
         cross = self.decoder.cross_keys_values(self.conditioner(states, mask))
         hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
         order = ops.arange(columns.shape[2] - 1)
         causal = additive_mask(order.reshape(1, -1) <= order.reshape(-1, 1))
-        x, labels = self.decoder.embed(ops.gather(columns, order, 2), order), ops.gather(columns, order + 1, 2)
+        x, labels = self.decoder.embed(ops.gather(known, order, 2), order), ops.gather(columns, order + 1, 2)
         missed = 0.0
         for i, layer in enumerate(self.decoder.layers):
             x, _, _ = layer(x, causal, cross[2 * i], cross[2 * i + 1], hidden)
@@ -99,8 +100,18 @@ class BeatAwareLoss(LanguageModelLoss):
         return losses.mean() + missed, (*parts, missed)
 
 
+def with_mistakes(columns, random, most=0.8):
+    """Columns [B, K, T + 1] as they are to be heard: in half of the clips a share of them is of another time."""
+    heard = columns.copy()
+    for row in heard:
+        share = random.uniform(0, most) if random.random() < 0.5 else 0
+        wrong = 1 + np.flatnonzero(random.random(row.shape[1] - 1) < share)
+        row[:, wrong] = row[:, random.integers(row.shape[0], row.shape[1], len(wrong))]
+    return heard
+
+
 class BarClips(CaptionedCodes):
-    """Clips that begin with a bar of their songs, and the beat of each of their frames."""
+    """Clips that begin with a bar of their songs, the same with mistakes, and the beat of each of their frames."""
 
     def __init__(self, codes, captions, songs, frames, pad, rows, seed):
         super().__init__(codes, captions, frames, pad, rows, seed=seed)
@@ -118,7 +129,8 @@ class BarClips(CaptionedCodes):
     def batch(self, step):
         columns = self.frames + len(self.codes[0]) - 1  # that are read
         angles = [beat_angles(self.songs[i], self.start(step, i), columns) for i in self.chosen(step)]
-        return *super().batch(step), np.stack(angles)
+        *texts, exact = super().batch(step)
+        return *texts, exact, with_mistakes(exact, np.random.default_rng([self.seed, 2, step])), np.stack(angles)
 
 
 def clip_length(codes, song):
