@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from ..errors import InputError
 from ..ops import packing
 from ..ops import quantized as quantized_ops
-from ..ops.memory import Arena
+from ..ops.memory import Arena, zeros
 from .musicgen import DecoderLayer, MusicgenDecoder
 
 LARGEST_HEAD = 256  # of the kernels
@@ -41,9 +41,8 @@ class QuantizedLinear(nn.Cell):
             raise InputError(f"int8 weights go with dtype float32, not {dtype}")
         self.in_features, self.out_features, self.dtype = in_features, out_features, dtype
         codes, scale = packing.packed_shapes(out_features, in_features)
-        # np.zeros takes no memory until it is written to, and a checkpoint's arrays replace these.
-        self.weight = Parameter(Tensor.from_numpy(np.zeros(codes, np.uint8)), requires_grad=False)
-        self.scale = Parameter(Tensor.from_numpy(np.zeros(scale, np.float32)), requires_grad=False)
+        self.weight = Parameter(Tensor.from_numpy(zeros(codes, np.uint8)), requires_grad=False)
+        self.scale = Parameter(Tensor.from_numpy(zeros(scale, np.float32)), requires_grad=False)
         self.kernel = quantized_ops.linear_op(out_features)
 
     def construct(self, x):

@@ -1,14 +1,24 @@
 """LSTM layers, on CPU with a kernel for the part that goes step by step."""
 
 import mindspore as ms
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from . import native
 from .linear import matmul_transposed
+from .memory import zeros
+
+
+def _zeros(name, shapes):
+    """Parameters of these shapes, called as nn.LSTM calls them."""
+    return ParameterTuple(
+        Parameter(Tensor.from_numpy(zeros(shape, np.float32)), name=f"{name}_l{layer}")
+        for layer, shape in enumerate(shapes)
+    )
 
 
 class LSTM(nn.LSTM):
-    """`mindspore.nn.LSTM` of one direction with `batch_first`, without dropout.
+    """`mindspore.nn.LSTM` of one direction with `batch_first`, without dropout; its parameters begin as zeros.
 
     On CPU, for float32 and outside of training, the inputs' part of the gates is one product for all steps, and the
     rest a kernel of `csrc/`, if it is available when the cell is made. MindSpore's operator lays out all weights anew
@@ -31,7 +41,13 @@ class LSTM(nn.LSTM):
     """
 
     def __init__(self, input_size, hidden_size, num_layers):
-        super().__init__(input_size, hidden_size, num_layers, batch_first=True)
+        super().__init__(1, 1, num_layers, batch_first=True)  # drawing its random weights would take a second
+        self.hidden_size = hidden_size
+        widths = [input_size] + [hidden_size] * (num_layers - 1)
+        self.w_ih_list = _zeros("weight_ih", [(4 * hidden_size, width) for width in widths])
+        self.w_hh_list = _zeros("weight_hh", [(4 * hidden_size, hidden_size)] * num_layers)
+        self.b_ih_list = _zeros("bias_ih", [(4 * hidden_size,)] * num_layers)
+        self.b_hh_list = _zeros("bias_hh", [(4 * hidden_size,)] * num_layers)
         self.kernel, self.linear_kernel = native.lstm_op(), native.linear_op()
 
     def construct(self, x, state=None):

@@ -26,8 +26,7 @@ class Arena:
         if not hasattr(mmap, "MADV_HUGEPAGE") or size == 0:
             self.memory = np.empty(size, np.uint8)
             return
-        # Private: what is shared would fall under another setting, mostly off. No page exists until it is written to.
-        self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory = _anonymous(size)
         with contextlib.suppress(OSError):
             self.memory.madvise(mmap.MADV_HUGEPAGE)
 
@@ -41,6 +40,25 @@ class Arena:
         array = np.frombuffer(self.memory, dtype, math.prod(shape), self.used).reshape(shape)
         self.used += self.room([(shape, dtype)])
         return array
+
+
+def zeros(shape, dtype):
+    """An array of zeros that takes no memory, and no time, until it is written to.
+
+    np.zeros does so for large arrays only: what fits into memory that was freed before is cleared at once.
+    """
+    count, dtype = math.prod(shape), np.dtype(dtype)
+    if count * dtype.itemsize < mmap.PAGESIZE:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(_anonymous(count * dtype.itemsize), dtype, count).reshape(shape)
+
+
+def _anonymous(size):
+    """Memory of this process alone, none of whose pages exists until it is written to."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    # What is shared would have huge pages under another setting, which is mostly off.
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def release_free_memory():
