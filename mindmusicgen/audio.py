@@ -1,5 +1,6 @@
 """Audio files, through soundfile."""
 
+import hashlib
 import io
 import os
 import wave
@@ -21,6 +22,7 @@ NORMALIZATIONS = ("none", "peak", "loudness")
 SILENCE = 1e-4  # a peak below it is no music: 16 bit audio has a step of 3e-5
 PEAK = 10 ** (-1 / 20)  # -1 dBFS: room for what lossy encoders add
 LOUDNESS = -14.0  # LUFS: what streaming services play at
+LONGEST_TEXT = 600  # bytes of a text that a comment keeps; libsndfile leaves out a .wav file's comment beyond some 2 kB
 
 
 class UnusableAudio(InputError):
@@ -183,6 +185,14 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
     except (OSError, soundfile.LibsndfileError) as error:
         raise InputError(f"output {path!r} cannot be written: {error}") from error
     return float(np.abs(values).max(initial=0.0))
+
+
+def shortened(text):
+    """A prompt as a file's comment keeps it: whole, or its beginning with what it takes to recognise the rest."""
+    encoded = text.encode()
+    if len(encoded) <= LONGEST_TEXT:
+        return text
+    return f"{text[: LONGEST_TEXT // 4]}... ({len(text)} characters, SHA-256 {hashlib.sha256(encoded).hexdigest()})"
 
 
 def read_comment(path):

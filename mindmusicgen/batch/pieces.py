@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from .. import __version__
-from ..audio import read_comment
+from ..audio import read_comment, shortened
 from ..checkpoint.folder import load_config, load_generation_config
 from ..errors import InputError
 from ..generation import settings
@@ -17,7 +17,6 @@ from .prompts import Prompt, at_line
 
 SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
 PAGE = 4096
-LONGEST_TEXT = 600  # bytes of a prompt that are kept in its file
 CONTENTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.th", "tokenizer.json", "spiece.model")
 
 
@@ -107,14 +106,6 @@ def _recipe_of(prompt):
     if prompt.negative_text:
         recipe["negative_prompt"] = shortened(prompt.negative_text)
     return recipe | prompt.settings | {"seed": prompt.seed}
-
-
-def shortened(text):
-    """A text that fits into the comment of a .wav file, which libsndfile leaves out if it has more than some 2 kB."""
-    encoded = text.encode()
-    if len(encoded) <= LONGEST_TEXT:
-        return text
-    return f"{text[: LONGEST_TEXT // 4]}... ({len(text)} characters, SHA-256 {hashlib.sha256(encoded).hexdigest()})"
 
 
 def fingerprint(folder):
