@@ -1,0 +1,168 @@
+"""What a machine has: versions, CANN and driver, processor and memory; and whether the device can be used at all."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .. import __version__
+from .. import device as devices
+
+PACKAGES = ("mindspore", "numpy", "transformers", "tokenizers", "safetensors", "scipy", "soundfile")
+CANN_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
+CANN_FOLDERS = ("/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/cann", "~/Ascend/ascend-toolkit/latest")
+CANN_FILES = ("compiler/version.info", "opp/version.info", "runtime/version.info", "version.info")
+DRIVER = "/usr/local/Ascend/driver/version.info"
+PREFIXES = ("MINDMUSICGEN_", "ASCEND_", "MS_", "RANK_", "DEVICE_ID")  # of the environment variables worth reporting
+PROBE_SECONDS = 180
+PROBE = "import mindspore as ms; ms.set_device({0!r}, {1}); print((ms.Tensor([1.5]) + 1).asnumpy())"
+
+
+def facts():
+    """What is installed: dict of name to text."""
+    found = {"mindmusicgen": __version__, "python": f"{platform.python_version()} on {platform.platform()}"}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    version, folder = cann()
+    found["CANN"] = f"{version} in {short(folder)}" if folder else "not found"
+    found["driver"] = _version_in(DRIVER) or "not found"
+    found["processor"] = f"{_processor()}, {cores()} usable"
+    found["memory"] = memory()
+    return found
+
+
+def variables():
+    """The environment variables that change what happens: dict of name to value."""
+    return {name: short(value) for name, value in sorted(os.environ.items()) if name.startswith(PREFIXES)}
+
+
+def short(text):
+    """A text without the name of the user, for the report is to be sent on."""
+    home = os.path.expanduser("~")
+    return str(text).replace(home, "~") if len(home) > 1 else str(text)
+
+
+def _version_in(path):
+    """What a file says after Version=, or None."""
+    try:
+        found = re.search(r"(?im)^version\s*=\s*(\S+)", Path(path).read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    return found and found[1]
+
+
+def cann():
+    """(version, folder) of CANN; ("", None) if it is not found, and "unknown" for a folder that does not say."""
+    named = [os.environ[name] for name in CANN_VARIABLES if os.environ.get(name)]
+    for folder in map(os.path.expanduser, (*named, *CANN_FOLDERS)):
+        if os.path.isdir(folder):
+            versions = (_version_in(os.path.join(folder, name)) for name in CANN_FILES)
+            return next(filter(None, versions), "unknown"), folder
+    return "", None
+
+
+def cann_of_mindspore():
+    """The versions of CANN that the installed MindSpore says it was made for, such as ("8.2", "8.3"); may be empty."""
+    with contextlib.suppress(Exception):  # a module of MindSpore's own, which another version may change
+        from mindspore.run_check._check_version import AscendEnvChecker
+
+        return tuple(AscendEnvChecker(None).version)
+    return ()
+
+
+def cann_sentence():
+    """What is wrong with CANN in one sentence; an empty string if nothing is."""
+    version, folder = cann()
+    fitting = cann_of_mindspore()
+    wanted = f"CANN {' or '.join(fitting)}" if fitting else "the CANN that MindSpore's installation page names"
+    if folder is None:
+        return f"CANN was not found: install {wanted}, and run `source set_env.sh` of its folder in this shell"
+    if not any(name in os.environ for name in CANN_VARIABLES):
+        return f"CANN is in {folder}, but this shell does not know it: run `source {folder}/set_env.sh`"
+    short = ".".join(version.split(".")[:2])
+    if fitting and version != "unknown" and short not in fitting:
+        mindspore = importlib.metadata.version("mindspore")
+        return f"CANN {version} does not belong to MindSpore {mindspore}; install {wanted}"
+    return ""
+
+
+def cores():
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _processor():
+    with contextlib.suppress(OSError):
+        found = re.search(r"(?m)^(?:model name|Model Name)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text())
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
+def memory():
+    """Memory of the machine, as a text."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = {line.split(":")[0]: int(line.split()[1]) / 1e6 for line in lines if "kB" in line}
+        return f"{sizes['MemTotal']:.1f} GB, {sizes['MemAvailable']:.1f} available"
+    except (OSError, KeyError, ValueError):
+        return "unknown"
+
+
+def peak_memory():
+    """The most memory this process has held, in bytes; None where Linux does not say."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return found and int(found[1]) * 1024
+    return None
+
+
+def npu_smi():
+    """What `npu-smi info` says, for the report; None without it."""
+    if not shutil.which("npu-smi"):
+        return None
+    try:
+        done = subprocess.run(["npu-smi", "info"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"npu-smi info: {type(error).__name__}"
+    return done.stdout[-10_000:]
+
+
+def device_sentence(device, number, seconds=PROBE_SECONDS):
+    """Why a device cannot be used, in one sentence; an empty string if it can.
+
+    One addition is tried on it in a process of its own, which may crash or hang without taking this one along.
+
+    Args:
+        device (str): "Ascend".
+        number (int): which one.
+        seconds (float): how long to wait.
+    """
+    words = [sys.executable, "-c", PROBE.format(device, number)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return (
+            f"device {device}:{number} did not answer within {seconds:g} s; it may be busy: end other programs on it "
+            "(npu-smi info lists them), or take another number"
+        )
+    if done.returncode == 0 and "2.5" in done.stdout:
+        return ""
+    if missing := cann_sentence():
+        return f"device {device}:{number} cannot be used here: {missing}"
+    return devices.why_not(device, number, _said(done))
+
+
+def _said(done):
+    """The lines of a failed process that say most: its exceptions', or how it ended."""
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+    telling = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line) or "[ERROR]" in line]
+    code = done.returncode
+    ended = f"the attempt ended with signal {-code}" if code < 0 else f"the attempt ended with code {code}"
+    return short("\n".join(telling[-20:])) or ended
