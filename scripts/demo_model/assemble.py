@@ -22,13 +22,14 @@ def main():
     parser.add_argument("--output", default=str(DEMO))
     parser.add_argument("--guidance-scale", type=float, default=3.0)
     parser.add_argument("--top-k", type=int, default=50)
+    parser.add_argument("--temperature", type=float, default=0.6)
     arguments = parser.parse_args()
     source = os.path.join(arguments.language_model, "model")
     model = MusicgenForConditionalGeneration.from_pretrained(source)
     load_codec(model.audio_encoder, arguments.codec)
     settings = model.generation_config
     settings.do_sample, settings.guidance_scale, settings.top_k = True, arguments.guidance_scale, arguments.top_k
-    settings.max_length = 504  # 10 s
+    settings.temperature, settings.max_length = arguments.temperature, 504  # 10 s
     model.save_pretrained(arguments.output, dtype="float16")
     MusicgenProcessor.from_pretrained(source).save_pretrained(arguments.output)
     size = sum(path.stat().st_size for path in Path(arguments.output).iterdir())
