@@ -1,7 +1,7 @@
-"""The command line: `mindmusicgen generate | encode | decode | convert | export | info | batch | train`.
+"""The command line: `mindmusicgen generate | encode | decode | convert | export | info | batch | train | doctor`.
 
-Exit codes: 0 done, 1 some of many pieces failed, 2 bad input (one sentence on standard error), 130 interrupted. What
-the commands do is in `commands`.
+Exit codes: 0 done, 1 some of many pieces failed or doctor found something wrong, 2 bad input (one sentence on standard
+error), 130 interrupted. What the commands do is in `commands`.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def build_parser():
     _add_info(add("info", "say what a checkpoint is and what it needs, or how a piece of music was made"))
     _add_batch(add("batch", "turn a file of prompts into a folder of music, on one device or many"))
     _add_train(add("train", "fine-tune a checkpoint on a folder of audio and captions"))
+    _add_doctor(add("doctor", "check what is installed, what it computes and how fast, and write a report"))
     return parser
 
 
@@ -84,9 +85,26 @@ def _add_sampling(parser):
     parser.add_argument("--top-k", type=int, help="choose among the k most likely codes; 0 for all")
     parser.add_argument("--top-p", type=float, help="choose among the most likely codes that hold this probability")
     parser.add_argument("--greedy", action="store_true", help="always take the most likely code")
-    parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
     parser.add_argument("--quantization", help="int8: the decoder's weights in 8 bits, faster on a CPU")
-    parser.add_argument("--device", choices=("CPU", "Ascend"), help="where to compute (default: MindSpore's choice)")
+    _add_dtype(parser)
+    _add_device(parser)
+
+
+def _add_dtype(parser):
+    parser.add_argument(
+        "--dtype", help="float32, float16, or bfloat16 on Ascend (default: float16 on Ascend, float32 on a CPU)"
+    )
+
+
+def _add_device(parser):
+    parser.add_argument(
+        "--device",
+        help="CPU, Ascend, or Ascend:1 for the second NPU (default: MINDMUSICGEN_DEVICE in the environment, or "
+        "MindSpore's choice)",
+    )
+    parser.add_argument(
+        "--device-id", type=int, metavar="N", help="the NPU's number (default: the one that msrun gives, or 0)"
+    )
 
 
 def _add_output(parser, help):
@@ -113,6 +131,7 @@ def _add_encode(parser):
     parser.add_argument("audio", help="audio file")
     parser.add_argument("--model", default="demo", help=MODEL)
     parser.add_argument("--output", required=True, help=".npz file to write")
+    _add_device(parser)
     parser.set_defaults(run=commands.run_encode)
 
 
@@ -120,6 +139,7 @@ def _add_decode(parser):
     parser.add_argument("codes", help=".npz file of encode, or of generate --codes")
     parser.add_argument("--model", default="demo", help=MODEL)
     _add_output(parser, f"{OUTPUT} (out.wav)")
+    _add_device(parser)
     parser.set_defaults(run=commands.run_decode)
 
 
@@ -143,8 +163,8 @@ def _add_export(parser):
     parser.add_argument("--text-length", type=int, default=64, help="tokens of the longest prompt (64)")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of the longest piece (10)")
     parser.add_argument("--prompt-duration", type=float, default=5.0, help="seconds of an audio prompt (5)")
-    parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
-    parser.add_argument("--device", choices=("CPU", "Ascend"), help="where to compute (default: MindSpore's choice)")
+    _add_dtype(parser)
+    _add_device(parser)
     parser.set_defaults(run=commands.run_export)
 
 
@@ -152,6 +172,7 @@ def _add_info(parser):
     parser.add_argument("model", help="folder or hub id of a model, or an audio file that generate wrote")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of music to plan for (10)")
     parser.add_argument("--batch", type=int, default=1, help="prompts at a time to plan for (1)")
+    parser.add_argument("--table", action="store_true", help="also the memory for other dtypes, lengths and batches")
     parser.set_defaults(run=commands.run_info)
 
 
@@ -192,7 +213,22 @@ def _add_train(parser):
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of the clips (0)")
     parser.add_argument("--freeze-text", action="store_true", help="leave the text encoder as it is")
+    _add_device(parser)
     parser.set_defaults(run=commands.run_train, interrupted="what was saved is kept, and the same command goes on")
+
+
+def _add_doctor(parser):
+    parser.description = (
+        "Say what is installed, run every operator against its reference and the demo model against golden values, "
+        "measure briefly, and write a report to send along with a question. Exit code 1 if something is wrong."
+    )
+    _add_device(parser)
+    _add_dtype(parser)
+    parser.add_argument("--quick", action="store_true", help="fewer stages and a shorter benchmark")
+    parser.add_argument(
+        "--report", default="mindmusicgen-doctor.json", metavar="FILE", help="file to write (mindmusicgen-doctor.json)"
+    )
+    parser.set_defaults(run=commands.run_doctor, interrupted="the report holds what was found so far")
 
 
 @contextlib.contextmanager
@@ -202,6 +238,7 @@ def quiet(verbose):
         yield
         return
     os.environ.setdefault("GLOG_v", "4")  # MindSpore reads it when it is imported
+    os.environ.setdefault("USE_TORCH", "0")  # transformers would import an installed torch, for two seconds and 0.3 GB
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -228,6 +265,14 @@ def main(argv=None):
         if arguments.verbose:
             raise
         print(f"mindmusicgen: error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        from .device import is_memory_error
+
+        if arguments.verbose or not is_memory_error(error):
+            raise
+        advice = "mindmusicgen info MODEL says what a model needs; take a smaller one, less at a time, or shorter audio"
+        print(f"mindmusicgen: error: out of memory; {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         kept = interrupt.args[0] if interrupt.args else getattr(arguments, "interrupted", "nothing was written")

@@ -13,8 +13,7 @@ from .errors import InputError
 def run_generate(arguments, interrupts):
     """`mindmusicgen generate`"""
     _check_generate(arguments)
-    if arguments.device:
-        _set_device(arguments.device)
+    _use_device(arguments)
     if arguments.output == "-":
         with _standard_output() as pipe:
             _stream(arguments, interrupts, pipe)
@@ -23,7 +22,8 @@ def run_generate(arguments, interrupts):
     model, inputs, options = _prepare(arguments)
     started = time.perf_counter()
     interrupts.check()
-    made = model.generate(**inputs, **options, return_dict_in_generate=True)
+    with _enough_memory(arguments, model, options):
+        made = model.generate(**inputs, **options, return_dict_in_generate=True)
     interrupts.check()
     audio = made.audio_values.asnumpy()
     taken = time.perf_counter() - started
@@ -139,6 +139,7 @@ def _open_exported(arguments):
 def _prepare(arguments):
     """The model, and for its `generate` the inputs and the other arguments."""
     model, processor = _open(arguments, arguments.dtype, arguments.quantization)
+    arguments.dtype = arguments.dtype if arguments.mindir else str(model.dtype).lower()
     audio = _audio_prompts(arguments, model)
     wanted = {"text": arguments.prompts or None, "audio": audio if isinstance(audio, list) else None}
     if arguments.melody:  # the processor's audio is the melody then
@@ -201,17 +202,18 @@ def _audio_prompts(arguments, model):
 
 def _recipe(arguments, options, number, seed):
     """What made a piece, to be kept in its file; of files and folders only the name, for the piece may be shared."""
+    from .audio import shortened
 
     def named(value):
-        return os.path.basename(os.path.abspath(value)) if os.path.exists(value) else value
+        return os.path.basename(os.path.abspath(value)) if os.path.exists(value) else shortened(value)
 
     recipe = {"mindmusicgen": __version__, "model": named(arguments.model), "dtype": arguments.dtype}
     if arguments.prompts:
-        recipe["prompt"] = arguments.prompts[number]
+        recipe["prompt"] = shortened(arguments.prompts[number])
     for name in ("negative_prompt", "audio", "melody", "quantization"):
         value = getattr(arguments, name)
         if value:
-            recipe[name] = [named(path) for path in value] if isinstance(value, list) else value
+            recipe[name] = [named(path) for path in value] if isinstance(value, list) else shortened(value)
     left_out = ("seed", "num_return_sequences")
     recipe |= {name: value for name, value in options.items() if value is not None and name not in left_out}
     return recipe | {"seed": seed}
@@ -255,12 +257,13 @@ def _stream(arguments, interrupts, pipe):
 
     hop = model.config.audio_encoder.hop_length
     try:
-        for chunk in model.stream(**inputs, **options, callback=see):
-            interrupts.check()
-            audio = chunk.asnumpy()[0]
-            if output is None:
-                output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not arguments.raw)
-            output.write(audio)
+        with _enough_memory(arguments, model, options):
+            for chunk in model.stream(**inputs, **options, callback=see):
+                interrupts.check()
+                audio = chunk.asnumpy()[0]
+                if output is None:
+                    output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not arguments.raw)
+                output.write(audio)
     except BrokenPipeError:
         print("mindmusicgen: whoever listened has stopped", file=sys.stderr)
 
@@ -271,14 +274,18 @@ def _seed(seed):
     return secrets.randbits(31) if seed is None else seed
 
 
-def _set_device(device):
-    import mindspore as ms
+def _enough_memory(arguments, model, options):
+    """While pieces are made: what fits, if they do not."""
+    from .checkpoint.info import enough_memory
 
-    try:
-        ms.set_device(device)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).split(". ")[0].splitlines()[0]
-        raise InputError(f"device {device} cannot be used here ({reason}); try --device CPU") from error
+    seconds = options["duration"] if "duration" in options else arguments.max_new_tokens / model.frame_rate
+    return enough_memory(model, seconds, max(len(arguments.prompts), 1) * arguments.copies)
+
+
+def _use_device(arguments):
+    from . import device
+
+    device.use(arguments.device, arguments.device_id)
 
 
 def run_encode(arguments, interrupts):
@@ -287,6 +294,7 @@ def run_encode(arguments, interrupts):
     from .codes_file import check_codes_path, save_codes
 
     check_codes_path(arguments.output)
+    _use_device(arguments)
     model, processor = _open(arguments)
     audio = read_audio(arguments.audio, processor.sampling_rate, processor.channels)
     codes = model.encode(audio[None])
@@ -303,6 +311,7 @@ def run_decode(arguments, interrupts):
     from .codes_file import load_codes
 
     check_output(arguments.output, arguments.bit_depth)
+    _use_device(arguments)
     folder = resolve(arguments.model, **_source(arguments))
     codes = load_codes(arguments.codes, open_folder(folder, arguments.cache_dir, arguments.local_files_only)[0])
     model, _ = _open(arguments)
@@ -330,8 +339,7 @@ def run_export(arguments, interrupts):
     """`mindmusicgen export`"""
     from .mindir.export import export
 
-    if arguments.device:
-        _set_device(arguments.device)
+    _use_device(arguments)
     pieces = arguments.pieces.split(",") if arguments.pieces else None
     names = ("batch", "text_length", "duration", "prompt_duration", "dtype")
     sizes = {name: getattr(arguments, name) for name in names}
@@ -344,13 +352,19 @@ def run_info(arguments, interrupts):
     """`mindmusicgen info`"""
     from .audio import READABLE, read_comment
     from .checkpoint.info import describe
+    from .checkpoint.sizes import PUBLISHED
     from .checkpoint.source import resolve
 
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
         print(read_comment(arguments.model) or f"{arguments.model} does not say how it was made")
         return
-    folder = resolve(arguments.model, **_source(arguments))
-    print(describe(folder, arguments.duration, arguments.batch))
+    folder = arguments.model
+    if folder not in PUBLISHED:
+        folder = resolve(folder, **_source(arguments))
+    elif not os.path.isdir(folder):  # their sizes are known: nothing is downloaded to say them
+        with contextlib.suppress(InputError):
+            folder = resolve(folder, **(_source(arguments) | {"local_files_only": True}))
+    print(describe(folder, arguments.duration, arguments.batch, arguments.table))
 
 
 def run_batch(arguments, interrupts):
@@ -359,15 +373,23 @@ def run_batch(arguments, interrupts):
 
     if is_scheduler():
         return 0
-    if arguments.device:
-        _set_device(arguments.device)
+    if arguments.workers is None:  # else this process computes nothing
+        _use_device(arguments)
     from .batch.command import batch
 
     return batch(arguments, interrupts)
 
 
+def run_doctor(arguments, interrupts):
+    """`mindmusicgen doctor`"""
+    from .doctor.command import doctor
+
+    return doctor(arguments, interrupts)
+
+
 def run_train(arguments, interrupts):
     """`mindmusicgen train`"""
+    _use_device(arguments)
     from .training.finetune import finetune
 
     folder = finetune(

@@ -107,27 +107,31 @@ class MusicgenForConditionalGeneration(nn.Cell):
     def from_pretrained(
         cls,
         model,
-        dtype="float32",
+        dtype=None,
         revision=None,
         cache_dir=None,
         local_files_only=False,
         quantization=None,
+        device=None,
     ):
         """Open a checkpoint: a Hugging Face folder, a folder written by `mindmusicgen convert`, a hub id, or the demo.
 
         Args:
             model (str): folder, hub id, or "demo" for the small model in this package.
-            dtype (str | mindspore.dtype): float32, or float16 (bfloat16 where the device has it).
+            dtype (str | mindspore.dtype): float32, float16, or bfloat16 on Ascend; None or "auto": float16 on Ascend,
+                float32 on a CPU and for int8.
             revision (str): branch, tag or commit on the hub.
             cache_dir (str): where downloads are kept.
             local_files_only (bool): do not ask the hub.
             quantization (str): "int8" rounds the decoder's weights to 8 bits, which is faster on a CPU; None takes them
                 as they are stored, and a folder that was converted to int8 stays so.
+            device (str): CPU, Ascend, or Ascend:1 for the second NPU, for the whole process; None: what the
+                environment's MINDMUSICGEN_DEVICE says, or MindSpore's choice.
 
         Raises:
-            InputError: if there is no such model, or its files are damaged or do not fit its config.
+            InputError: if there is no such device or model, or its files are damaged or do not fit its config.
         """
-        return checkpoint_folder.load(cls, model, dtype, revision, cache_dir, local_files_only, quantization)
+        return checkpoint_folder.load(cls, model, dtype, revision, cache_dir, local_files_only, quantization, device)
 
     def quantize(self, quantization="int8"):
         """Round the decoder's weights to 8 bits, in place. Where the kernels cannot run they are expanded again.

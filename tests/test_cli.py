@@ -116,6 +116,18 @@ def test_a_file_says_how_it_was_made(model, tmp_path, capsys):
     assert "does not say how it was made" in capsys.readouterr().out
 
 
+def test_a_wav_says_how_it_was_made_from_a_long_prompt(model, tmp_path, capsys):
+    """libsndfile leaves out a comment of more than some 2 kB."""
+    path, prompt = str(tmp_path / "a.wav"), "slow " * 800
+    assert (
+        cli.main(["generate", prompt, "--model", model, "--max-new-tokens", "8", "--seed", "7", "--output", path]) == 0
+    )
+    capsys.readouterr()
+    assert cli.main(["info", path]) == 0
+    recipe = json.loads(capsys.readouterr().out)
+    assert recipe["seed"] == 7 and recipe["prompt"].startswith("slow slow") and "(4000 characters" in recipe["prompt"]
+
+
 def test_audio_to_codes_and_back_and_on(model, tmp_path, capsys):
     """encode, decode, and generate from audio and from codes."""
     rng = np.random.default_rng(0)
@@ -219,7 +231,9 @@ def test_info_counts_parameters_and_memory(model, tmp_path, capsys):
         (["--top-p", "1.5"], "top_p is 1.5"),
         (["--dtype", "int8"], "dtype is 'int8'"),
         (["--dtype", "bfloat16"], "bfloat16 has no CPU kernels"),
-        (["--device", "Ascend"], "device Ascend cannot be used here"),
+        (["--device", "GPU"], "device is 'GPU'; expected CPU, Ascend, or Ascend:1"),
+        (["--device", "CPU", "--device-id", "1"], "a CPU has no number"),
+        (["--device-id", "-1"], "device id is -1"),
         (["--output", "music.mp3"], "ends in '.mp3'"),
         (
             ["--output", "music.flac", "--bit-depth", "32"],

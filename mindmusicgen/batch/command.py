@@ -4,7 +4,9 @@ import os
 import sys
 import time
 
+from .. import device as devices
 from ..audio import FORMATS, check_output
+from ..checkpoint.folder import dtype_name, stored_quantization
 from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..melody_processing import AutoProcessor
@@ -39,6 +41,7 @@ def batch(arguments, interrupts):
     tokenizer = AutoProcessor.from_pretrained(folder, **source).tokenizer
     model = arguments.model
     more = {"model": os.path.basename(os.path.abspath(model)) if os.path.exists(model) else model}
+    arguments.dtype = _dtype(arguments, folder)
     names = ("dtype", "quantization", "normalize", "bit_depth")
     more |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) not in (None, "none")}
     pieces = plan(prompts, arguments.prompts, folder, tokenizer, arguments.output, arguments.format, more)
@@ -75,8 +78,17 @@ def _check(arguments, size):
         raise InputError(f"workers is {arguments.workers}; expected a whole number of at least 1")
     if arguments.workers is None and arguments.ray_address:
         raise InputError("--ray-address belongs to --workers; say how many workers the cluster is to run")
+    if arguments.workers is not None and (arguments.device_id is not None or ":" in (arguments.device or "")):
+        raise InputError("--workers gives each process an NPU of its own; name --device Ascend without a number")
     if arguments.workers is not None and size > 1:
         raise InputError("--workers starts its own processes; run the command without msrun")
+
+
+def _dtype(arguments, folder):
+    """The name of the dtype that pieces are made with. This process does not know what the workers' device is."""
+    if arguments.dtype in (None, "auto") and arguments.workers is not None:
+        return "float16" if devices.named(arguments.device)[0] == "Ascend" and not arguments.quantization else "float32"
+    return dtype_name(arguments.dtype, bool(arguments.quantization or stored_quantization(folder)))
 
 
 def _make(arguments, interrupts, folder, source, left, writer):
@@ -84,7 +96,7 @@ def _make(arguments, interrupts, folder, source, left, writer):
     maker = {"folder": folder, "dtype": arguments.dtype, "quantization": arguments.quantization, "source": source}
     if arguments.workers is not None:
         maker["folder"] = "demo" if arguments.model == "demo" else os.path.abspath(folder)
-        with Pool(arguments.workers, arguments.ray_address, maker, arguments.device) as pool:
+        with Pool(arguments.workers, arguments.ray_address, maker, devices.named(arguments.device)[0]) as pool:
             pool.make_all(left, arguments.batch_size, writer, interrupts)
         return
     here = Maker(**maker)

@@ -12,6 +12,7 @@ from mindspore import Tensor
 
 from ..audio import write_audio
 from ..checkpoint.folder import model_class
+from ..checkpoint.info import enough_memory
 from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..files import whole_file
@@ -61,7 +62,8 @@ class Maker:
             text=[prompt.text for prompt in prompts], negative_text=negative if negative[0] is not None else None
         )
         seeds = [prompt.seed for prompt in prompts]
-        return self.model.generate(**inputs, **prompts[0].settings, seed=seeds).asnumpy()
+        with enough_memory(self.model, prompts[0].settings["duration"], len(prompts)):
+            return self.model.generate(**inputs, **prompts[0].settings, seed=seeds).asnumpy()
 
 
 @dataclass

@@ -7,6 +7,7 @@ and a batch whose worker died can be given to another: nothing is lost, and noth
 import os
 from collections import Counter, deque
 
+from .. import device as devices
 from ..errors import InputError
 from .pieces import batches
 from .run import Maker, attempts, deliver, reason_of
@@ -19,14 +20,11 @@ class Worker:
 
     Args:
         maker (dict): arguments of `Maker`.
-        device (str): CPU, Ascend or None for MindSpore's choice.
+        device (str): CPU, Ascend or None for MindSpore's choice; of several NPUs Ray shows a worker one.
     """
 
     def __init__(self, maker, device=None):
-        if device:
-            import mindspore as ms
-
-            ms.set_device(device)
+        devices.use(device)
         self.maker = Maker(**maker)
 
     def make(self, batch):

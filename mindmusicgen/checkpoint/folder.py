@@ -6,10 +6,12 @@ import importlib
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import mindspore as ms
 import numpy as np
 
+from .. import device as devices
 from .. import quantization as quantizations
 from ..errors import InputError
 from ..models.quantized import arena_for, quantised_parameters
@@ -134,21 +136,36 @@ def default_generation_config(config):
     )
 
 
-def resolve_dtype(dtype):
-    """A MindSpore dtype for a name, checked against what the device can compute with."""
+def resolve_dtype(dtype=None, quantised=False):
+    """A MindSpore dtype for a name, checked against what the device can compute with.
+
+    Args:
+        dtype (str | mindspore.dtype): float32, float16, bfloat16; None or "auto": float16 on Ascend, else float32.
+        quantised (bool): whether weights have 8 bits, which go with float32 everywhere.
+    """
+    if dtype in (None, "auto"):
+        return ms.float16 if devices.is_ascend() and not quantised else ms.float32
     chosen = DTYPES.get(dtype, dtype if dtype in DTYPES.values() else None)
     if chosen is None:
-        raise InputError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
-    if chosen == ms.bfloat16 and ms.get_context("device_target") == "CPU":
+        raise InputError(f"dtype is {dtype!r}; expected auto or one of {', '.join(DTYPES)}")
+    if chosen == ms.bfloat16 and not devices.is_ascend():
         raise InputError("dtype bfloat16 has no CPU kernels in MindSpore; use float32 (or float16) on a CPU")
     return chosen
 
 
-def load(cls, model, dtype, revision, cache_dir, local_files_only, quantization=None):
+def dtype_name(dtype=None, quantised=False):
+    """The same as a name: float32, float16 or bfloat16."""
+    return str(resolve_dtype(dtype, quantised)).lower()
+
+
+def load(cls, model, dtype, revision, cache_dir, local_files_only, quantization=None, device=None):
     """Build a composite and fill it; see `from_pretrained`."""
-    chosen = resolve_dtype(dtype)
+    devices.use(device)
+    if dtype not in (None, "auto"):
+        resolve_dtype(dtype)
     folder = resolve(model, revision, cache_dir, local_files_only)
     check_class(cls, folder)
+    chosen = resolve_dtype(dtype, quantised=bool(quantization or stored_quantization(folder)))
     config, tensors = open_folder(folder, cache_dir, local_files_only)
     return build(cls, config, tensors, chosen, folder, quantization)
 
@@ -232,7 +249,7 @@ def load_native(network, tensors, source):
     ):
         if names:
             raise InputError(f"{source} {what} {min(names)}; convert the model again with this version")
-    packed, mapped, arena = quantised_parameters(network), {}, None
+    packed, mapped, arena, reads = quantised_parameters(network), {}, None, []
     # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
     for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
         found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
@@ -245,13 +262,15 @@ def load_native(network, tensors, source):
             values = arena.take(expected, parameter.asnumpy().dtype)
             if DTYPE_NAMES[values.dtype.str] != tensors[name].dtype:
                 raise InputError(f"{source} holds {name} as {tensors[name].dtype}; convert the model again")
-            tensors[name].read_into(values)
+            reads.append((tensors[name], values))
         else:
             values = mapped[name] = tensors[name].map()
         if values.dtype == parameter.asnumpy().dtype:
             parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
         else:
             parameter.asnumpy()[...] = values
+    with ThreadPoolExecutor(2) as pool:  # most of it is the system that finds pages, which two threads share
+        list(pool.map(lambda read: read[0].read_into(read[1]), reads))
     if packed:
         network.mapped = mapped
         release_free_memory()

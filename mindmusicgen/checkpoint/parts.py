@@ -3,6 +3,7 @@
 import os
 from types import SimpleNamespace
 
+from .. import device as devices
 from ..errors import InputError
 from . import folder as whole
 from . import huggingface
@@ -49,8 +50,9 @@ def open_part(path, part, cache_dir=None, local_files_only=False):
     return config, None, open_weights(path)
 
 
-def load(cls, model, dtype, revision, cache_dir, local_files_only):
+def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None):
     """Build a sub-model and fill it; see `submodels.base.Submodel.from_pretrained`."""
+    devices.use(device)
     chosen = whole.resolve_dtype(dtype)
     path = resolve(model, revision, cache_dir, local_files_only)
     config, composite, tensors = open_part(path, cls.part, cache_dir, local_files_only)

@@ -12,6 +12,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from .. import device
 from ..compiled import compiled, fingerprint
 from ..models.layers import Linear, additive_mask
 from ..ops.indices import indices
@@ -80,6 +81,7 @@ class DecodeGraphs(nn.Cell):
         key (str): fingerprint of the networks, for the cache of compiled graphs; None: not cached.
     """
 
+    chunk_size = CHUNK  # most steps of a call
     offset = 0  # positions of the decoder before the first column; where there are some, prefill fills them too
     prompt_buckets = (PROMPT_BUCKET,)
 
@@ -95,6 +97,22 @@ class DecodeGraphs(nn.Cell):
         self.condition = compiled(self._condition, key)
         self.prefill = compiled(self._prefill, key)
         self.chunk = compiled(self._chunk, key)
+        if device.captures():
+            self.unroll(device.UNROLLED, key)
+
+    def unroll(self, steps, key=None):
+        """Make chunks of so many steps from now on, in a graph without a loop, for an NPU to capture; if it cannot, the
+        loop comes back."""
+        cell, loop = UnrolledChunk(self), self.chunk
+
+        def give_up(ids, position, count, *columns_and_filters):
+            self.chunk_size, self.chunk = CHUNK, loop
+            columns = (_chunk_of(values.asnumpy(), 0, steps, CHUNK) for values in columns_and_filters[:3])
+            return loop(ids, position, count, *columns, ms.mutable(columns_and_filters[3:]))
+
+        run = device.captured(compiled(cell.construct, key), cell, otherwise=give_up)
+        self.chunk_size = steps
+        self.chunk = lambda *arguments: run(*arguments[:-1], *arguments[-1])
 
     def _condition(self, states, mask):
         """Compute and keep every layer's keys and values of the prompt. states: [B, S, text dim], mask: [B, S]."""
@@ -178,6 +196,32 @@ class DecodeGraphs(nn.Cell):
         return ops.select(forced == FREE, sampled, forced)
 
 
+class UnrolledChunk(nn.Cell):
+    """`DecodeGraphs._chunk` without a loop, always of as many steps as `forced` has columns.
+
+    A cell of its own, because MindSpore captures one graph of a cell, and it takes no tuples.
+
+    Args:
+        graphs (DecodeGraphs): of the bucket.
+    """
+
+    def __init__(self, graphs):
+        super().__init__(auto_prefix=False)
+        self.graphs = graphs
+        # What is computed beyond `steps` ends up in columns of the cache that are written again before they are read.
+        self.last = min(graphs.state.cache[0].shape[2], graphs.decoder.positions.shape[0]) - 1
+
+    def construct(self, ids, position, steps, forced, uniforms, scales, temperature, top_k, top_p):
+        columns, total = (), Tensor(0, ms.float32)
+        for i in range(forced.shape[0]):
+            logits = self.graphs.step_logits(ids, position)
+            ids = self.graphs.pick(logits, forced[i], uniforms[i], scales[i], (temperature, top_k, top_p))
+            columns += (ids,)
+            total = ops.select(steps > i, logits.sum(), total)
+            position = ops.minimum(position + 1, self.last)
+        return ops.stack(columns), total
+
+
 def decode(graphs, pattern, start, uniforms, scales, filters):
     """Fill in a delay pattern column by column.
 
@@ -215,15 +259,16 @@ def decode(graphs, pattern, start, uniforms, scales, filters):
         position = start
         yield columns, position + 1
     while position < length - 1:
-        steps = min(CHUNK, length - 1 - position)
+        size = graphs.chunk_size
+        steps = min(size, length - 1 - position)
         first = position + 1 - start  # of these steps among all
         made, total = graphs.chunk(
             Tensor(columns[:, :, position]),
             Tensor(np.array([graphs.offset + position], np.int32)),
             Tensor(steps, ms.int32),
-            _chunk_of(pattern.transpose(2, 0, 1), position + 1, steps),
-            _chunk_of(uniforms, first, steps),
-            _chunk_of(scales, first, steps),
+            _chunk_of(pattern.transpose(2, 0, 1), position + 1, steps, size),
+            _chunk_of(uniforms, first, steps, size),
+            _chunk_of(scales, first, steps, size),
             filters,
         )
         columns[:, :, position + 1 : position + 1 + steps] = made.asnumpy()[:steps].transpose(1, 2, 0)
@@ -232,9 +277,9 @@ def decode(graphs, pattern, start, uniforms, scales, filters):
         yield columns, position + 1
 
 
-def _chunk_of(values, first, steps):
-    """`steps` entries of an array from `first` on, filled up to CHUNK: a graph has fixed shapes."""
-    padded = np.zeros((CHUNK,) + values.shape[1:], values.dtype)
+def _chunk_of(values, first, steps, size):
+    """`steps` entries of an array from `first` on, filled up to `size`: a graph has fixed shapes."""
+    padded = np.zeros((size,) + values.shape[1:], values.dtype)
     padded[:steps] = values[first : first + steps]
     return Tensor(padded)
 

@@ -39,7 +39,7 @@ DECODED_FRAMES = 25  # frames of audio that the codec's decoder makes at a time
 
 
 def export(
-    model, output, pieces=None, batch=1, text_length=64, duration=10.0, prompt_duration=5.0, dtype="float32", **source
+    model, output, pieces=None, batch=1, text_length=64, duration=10.0, prompt_duration=5.0, dtype=None, **source
 ):
     """Export a model.
 
@@ -51,7 +51,7 @@ def export(
         text_length (int): longest prompt in tokens, rounded up to a bucket.
         duration (float): longest piece in seconds, its audio prompt included; at most the model's 30.
         prompt_duration (float): length of an audio prompt in seconds.
-        dtype (str): float32 or float16, of text encoder and decoder.
+        dtype (str): float32 or float16, of text encoder and decoder; None: float16 on Ascend, float32 on a CPU.
         source: revision, cache_dir, local_files_only; see `resolve`.
 
     Returns:
@@ -76,7 +76,10 @@ def export(
             described = {name: _write_graph(opened, sizes, name, partial) for name in names}
             _write_companions(opened, folder, revisionless, partial)
             name = os.path.basename(os.path.abspath(model)) if os.path.isdir(model) else model
-            manifest = _manifest(opened, sizes, described, partial) | {"model": name, "dtype": dtype}
+            manifest = _manifest(opened, sizes, described, partial) | {
+                "model": name,
+                "dtype": str(opened.dtype).lower(),
+            }
             with open(os.path.join(partial, MANIFEST), "w", encoding="utf-8") as file:
                 json.dump(manifest, file, indent=1)
             os.chmod(partial, 0o755)

@@ -14,6 +14,7 @@ from mindspore import Tensor, nn
 
 from ..errors import InputError
 from ..generation import inputs
+from ..generation.decode_loop import CHUNK
 from ..generation.delay_pattern import columns_for
 from ..generation.generator import CodeGenerator
 from ..generation.incremental_decoder import IncrementalDecoder
@@ -39,7 +40,7 @@ class LoadedGraphs:
         manifest (Manifest): of its sizes.
     """
 
-    offset = 0
+    chunk_size, offset = CHUNK, 0
 
     def __init__(self, load, manifest):
         self.load, self.sizes = load, manifest["sizes"]

@@ -30,22 +30,24 @@ class Submodel(nn.Cell):
         return super().__call__(*args, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, model, dtype="float32", revision=None, cache_dir=None, local_files_only=False):
+    def from_pretrained(cls, model, dtype=None, revision=None, cache_dir=None, local_files_only=False, device=None):
         """Open this network's own checkpoint, or take it out of a composite one.
 
         Args:
             model (str): folder, hub id, or "demo"; of this network alone, or of a whole MusicGen.
-            dtype (str | mindspore.dtype): float32, or float16 (bfloat16 where the device has it); the codec is always
-                float32.
+            dtype (str | mindspore.dtype): float32, float16, or bfloat16 on Ascend; None or "auto": float16 on Ascend,
+                float32 on a CPU. The codec is always float32.
             revision (str): branch, tag or commit on the hub.
             cache_dir (str): where downloads are kept.
             local_files_only (bool): do not ask the hub.
+            device (str): CPU, Ascend, or Ascend:1 for the second NPU, for the whole process; None: what the
+                environment's MINDMUSICGEN_DEVICE says, or MindSpore's choice.
 
         Raises:
-            InputError: if there is no such model, if weights are missing or left over, by name, or if files are
-                damaged or do not fit their config.
+            InputError: if there is no such device or model, if weights are missing or left over, by name, or if
+                files are damaged or do not fit their config.
         """
-        return parts.load(cls, model, dtype, revision, cache_dir, local_files_only)
+        return parts.load(cls, model, dtype, revision, cache_dir, local_files_only, device)
 
     @classmethod
     def leaves_out(cls, name):

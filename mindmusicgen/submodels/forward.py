@@ -128,15 +128,14 @@ def decoder_forward(
             hidden += (x,)
         known = None if past is None else past[i]
         y, seen, pair = _self_attention(layer, x, blocked, known, of_layer(head_mask, i))
-        x = x + y
         text_pair = _text_pair(layer, states, known)
         if text_pair is not None:
-            y, seen_text = _cross_attention(layer, x, text_pair, text_blocked, of_layer(cross_head_mask, i))
             x = x + y
+            y, seen_text = _cross_attention(layer, x, text_pair, text_blocked, of_layer(cross_head_mask, i))
             pair += text_pair
             if keep_weights:
                 cross_weights += (seen_text,)
-        x = layer.feed_forward(x)
+        x = layer.feed_forward(x, y)
         cache += (pair,)
         if keep_weights:
             weights += (seen,)
