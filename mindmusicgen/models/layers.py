@@ -10,17 +10,18 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ..ops import native
+from ..ops import ascend, native
+from ..ops.attention import lowest
 from ..ops.linear import matmul_transposed
+from ..ops.memory import zeros
 
 NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16}
 
 
 def empty_parameter(*shape, dtype=ms.float32):
-    """A zero Parameter of `shape`, made without touching a second copy of the memory."""
-    # A fresh np.zeros is backed by the system's shared zero page, so only the Parameter's own copy takes memory.
+    """A zero Parameter of `shape`, which takes no memory until it is written to."""
     if dtype in NUMPY_DTYPES:
-        return Parameter(Tensor.from_numpy(np.zeros(shape, NUMPY_DTYPES[dtype])))
+        return Parameter(Tensor.from_numpy(zeros(shape, NUMPY_DTYPES[dtype])))
     return Parameter(Tensor(np.zeros(shape, np.float32), dtype))
 
 
@@ -70,12 +71,21 @@ class LayerNorm(nn.Cell):
         self.dtype = dtype
         self.weight = empty_parameter(dim)
         self.bias = empty_parameter(dim)
-        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
+        self.eps, self.norm = eps, ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
+        self.add_norm = ascend.add_norm_op(dtype, eps)
 
     def construct(self, x):
         if self.dtype == ms.float32:
             return self.norm(x, self.weight, self.bias)[0]
         return self.norm(x.astype(ms.float32), self.weight, self.bias)[0].astype(self.dtype)
+
+    def after_sum(self, x, y):
+        """x + y, and the norm of it."""
+        if self.add_norm is not None:
+            normed, _, _, total = self.add_norm(x, y, self.weight, self.bias, self.eps, True)
+            return total, normed
+        total = x + y
+        return total, self.construct(total)
 
 
 class RMSNorm(nn.Cell):
@@ -102,8 +112,7 @@ def additive_mask(keep, dtype=ms.float32):
     Finite on purpose: a row with nothing to attend to (the null prompt of guidance) then gets equal weights
     over values that are all zero, where -inf would give NaN.
     """
-    lowest = -65504.0 if dtype == ms.float16 else -3.4028234e38
-    return (1.0 - keep.astype(dtype)) * lowest
+    return ((1.0 - keep.astype(ms.float32)) * lowest(dtype)).astype(dtype)
 
 
 def gelu(x):

@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ..ops.attention import CachedAttention, attention
+from ..ops.attention import CachedAttention, attention_for
 from ..ops.indices import indices
 from .layers import LayerNorm, Linear, activation, additive_mask, empty_parameter
 
@@ -39,7 +39,8 @@ class SelfAttention(nn.Cell):
         self.num_heads = num_heads
         self.qkv_proj = linear(dim, 3 * dim, dtype=dtype)
         self.out_proj = linear(dim, dim, dtype=dtype)
-        self.cached_attention = CachedAttention()
+        self.attention = attention_for(num_heads, dim // num_heads, dtype)
+        self.cached_attention = CachedAttention(num_heads, dim // num_heads, dtype)
 
     def project(self, x):
         """[B, T, D] -> q, k, v of [B, H, T, d] each"""
@@ -55,7 +56,7 @@ class SelfAttention(nn.Cell):
     def construct(self, x, mask):
         """All columns at once. x: [B, T, D], mask: [T, T] additive. Returns [B, T, D] and k, v for a cache."""
         q, k, v = self.project(x)
-        return self.merge(attention(q, k, v, mask)), k, v
+        return self.merge(self.attention(q, k, v, mask)), k, v
 
     def step(self, x, position, key_cache, value_cache):
         """One column at `position` ([1] int32). x: [B, D]; the caches [B, H, L, d] are updated in place."""
@@ -71,6 +72,7 @@ class CrossAttention(nn.Cell):
     def __init__(self, dim, num_heads, dtype, linear=Linear):
         super().__init__()
         self.num_heads = num_heads
+        self.attention = attention_for(num_heads, dim // num_heads, dtype)
         self.q_proj = linear(dim, dim, dtype=dtype)
         self.kv_proj = linear(dim, 2 * dim, dtype=dtype)
         self.out_proj = linear(dim, dim, dtype=dtype)
@@ -85,14 +87,14 @@ class CrossAttention(nn.Cell):
         """x: [B, T, D]; k, v: [B, H, S, d]; mask: [B, 1, 1, S] additive."""
         rows, columns, dim = x.shape
         q = self.q_proj(x).reshape(rows, columns, self.num_heads, dim // self.num_heads).swapaxes(1, 2)
-        y = attention(q, k, v, mask)
+        y = self.attention(q, k, v, mask)
         return self.out_proj(y.swapaxes(1, 2).reshape(rows, columns, dim))
 
     def step(self, x, k, v, mask):
         """The same for one column. x: [B, D]."""
         rows, dim = x.shape
         q = self.q_proj(x).reshape(rows, self.num_heads, 1, dim // self.num_heads)
-        return self.out_proj(attention(q, k, v, mask).reshape(rows, dim))
+        return self.out_proj(self.attention(q, k, v, mask).reshape(rows, dim))
 
 
 class DecoderLayer(nn.Cell):
@@ -114,21 +116,22 @@ class DecoderLayer(nn.Cell):
         self.final_layer_norm = LayerNorm(dim, dtype=dtype)
         self.activation = activation(config.activation_function)
 
-    def feed_forward(self, x):
-        return x + self.fc2(self.activation(self.fc1(self.final_layer_norm(x))))
+    def feed_forward(self, x, y):
+        """The rest of a layer after y was to be added to x."""
+        x, normed = self.final_layer_norm.after_sum(x, y)
+        return x + self.fc2(self.activation(self.fc1(normed)))
 
     def construct(self, x, mask, cross_key, cross_value, cross_mask):
         """All columns. x: [B, T, D]. Returns [B, T, D] and k, v for a cache."""
         y, k, v = self.self_attn(self.self_attn_layer_norm(x), mask)
-        x = x + y
-        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), cross_key, cross_value, cross_mask)
-        return self.feed_forward(x), k, v
+        x, normed = self.encoder_attn_layer_norm.after_sum(x, y)
+        return self.feed_forward(x, self.encoder_attn(normed, cross_key, cross_value, cross_mask)), k, v
 
     def step(self, x, position, key_cache, value_cache, cross_key, cross_value, cross_mask):
         """One column. x: [B, D]."""
-        x = x + self.self_attn.step(self.self_attn_layer_norm(x), position, key_cache, value_cache)
-        x = x + self.encoder_attn.step(self.encoder_attn_layer_norm(x), cross_key, cross_value, cross_mask)
-        return self.feed_forward(x)
+        y = self.self_attn.step(self.self_attn_layer_norm(x), position, key_cache, value_cache)
+        x, normed = self.encoder_attn_layer_norm.after_sum(x, y)
+        return self.feed_forward(x, self.encoder_attn.step(normed, cross_key, cross_value, cross_mask))
 
 
 class StackedEmbedding(nn.Cell):

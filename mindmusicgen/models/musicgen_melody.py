@@ -69,19 +69,19 @@ class MelodyDecoderLayer(nn.Cell):
         self.final_layer_norm = LayerNorm(dim, dtype=dtype)
         self.activation = activation(config.activation_function)
 
-    def feed_forward(self, x):
-        return x + self.fc2(self.activation(self.fc1(self.final_layer_norm(x))))
+    def feed_forward(self, x, y):
+        """The rest of a layer after y was to be added to x."""
+        x, normed = self.final_layer_norm.after_sum(x, y)
+        return x + self.fc2(self.activation(self.fc1(normed)))
 
     def construct(self, x, mask):
         """All positions. x: [B, T, D]. Returns [B, T, D] and k, v for a cache."""
         y, k, v = self.self_attn(self.self_attn_layer_norm(x), mask)
-        return self.feed_forward(x + y), k, v
+        return self.feed_forward(x, y), k, v
 
     def step(self, x, position, key_cache, value_cache):
         """One position. x: [B, D]."""
-        return self.feed_forward(
-            x + self.self_attn.step(self.self_attn_layer_norm(x), position, key_cache, value_cache)
-        )
+        return self.feed_forward(x, self.self_attn.step(self.self_attn_layer_norm(x), position, key_cache, value_cache))
 
 
 class MusicgenMelodyDecoder(MusicgenDecoder):
