@@ -7,7 +7,6 @@ thread pools and compiled graphs of one do not touch the other. How to read the 
 """
 
 import argparse
-import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -20,14 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from sides import CPUS, LONG, SHORT, STEPS, Clock, Ours, Torch, timed
+
 THIS = str(Path(__file__).resolve())
-PROMPT = "happy 80s pop track with bassy drums"
-STEPS = 25  # decode steps in a block, which is one sample; ours runs them in one call, as generate does
-SHORT, LONG = 254, 1504  # columns of a 5 s and of a 30 s clip, the start column included
-CODEC_FRAMES = 500
-SAMPLING = {"do_sample": True, "guidance_scale": 3.0, "top_k": 50}
-SIDES = ("ours", "torch")
-CPUS = len(os.sched_getaffinity(0))
+SIDES = {"ours": Ours, "torch": Torch}
 # task: (position, prompts, columns the buffers are made for); torch's cache is as long as what it holds
 STEP_TASKS = {
     "step_100_short": (100, 1, SHORT),
@@ -58,175 +53,21 @@ TARGETS = (  # (what, side and measurement, divided by, at most)
 )
 
 
-class Clock:
-    """Seconds and highest resident memory (1e9 bytes) since the process was started, split at marks."""
-
-    def __init__(self):
-        self.start = self.last = float(os.environ["BENCHMARK_STARTED"])  # CLOCK_MONOTONIC: one clock for all processes
-        self.parts = {}
-
-    def mark(self, name):
-        now, status = time.monotonic(), Path("/proc/self/status").read_text()
-        peak = int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9  # ru_maxrss would count the parent's memory
-        self.parts |= {f"{name}_seconds": now - self.last, f"{name}_peak": peak}
-        self.last = now
-        return now - self.start
-
-
-def timed(function, times, per=1.0, warm=False):
-    """Seconds (divided by `per`) of each of `times` calls, after one that does not count unless `warm`."""
-    marks = [time.perf_counter()]
-    for _ in range(times if warm else times + 1):
-        function()
-        marks.append(time.perf_counter())
-    return [(after - before) / per for before, after in itertools.pairwise(marks)][-times:]
-
-
-class Ours:
-    """The measured operations, on mindmusicgen."""
-
-    def __init__(self, folder, clock):
-        import mindspore
-        import numpy
-
-        from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor
-
-        clock.mark("import")
-        self.ms, self.np = mindspore, numpy
-        self.model = MusicgenForConditionalGeneration.from_pretrained(folder)
-        self.processor = MusicgenProcessor.from_pretrained(folder)
-        clock.mark("load")
-        self.config = self.model.config
-
-    def clip(self):
-        return self.model.generate(**self.processor(PROMPT), max_new_tokens=SHORT - 1, **SAMPLING).asnumpy()
-
-    def codec(self):
-        codes = self.np.random.default_rng(0).integers(0, self.config.decoder.vocab_size, (1, 4, CODEC_FRAMES))
-        return lambda: self.model.decode(codes).asnumpy()
-
-    def graphs(self, prompts, columns, mark=lambda name: None):
-        """The graphs `generate` would use for guided prompts, conditioned on them."""
-        inputs = self.processor([PROMPT] * prompts)
-        request, _, _ = self.model._request(*inputs.values(), {"max_new_tokens": columns - 1, **SAMPLING})
-        request.states.asnumpy()
-        mark("text")
-        graphs, _ = self.model._generator.conditioned(request, columns, 0)
-        graphs.state.cross_mask.asnumpy()
-        mark("condition")
-        return graphs
-
-    def chunk(self, graphs, position, steps):
-        """Run `steps` sampled decode steps in one call, as the decode loop does."""
-        from mindmusicgen.generation.decode_loop import CHUNK
-        from mindmusicgen.generation.delay_pattern import FREE
-
-        np, tensor = self.np, self.ms.Tensor
-        shape = (CHUNK, graphs.prompts, self.config.decoder.num_codebooks)
-        knobs = [np.array([1], np.float32), np.array([SAMPLING["top_k"]], np.int32), np.array([2], np.float32)]
-        scales = np.full(CHUNK, SAMPLING["guidance_scale"], np.float32)
-        column, place = np.full(shape[1:], self.model.pad_code, np.int32), np.array([position], np.int32)
-        forced, uniforms = np.full(shape, FREE, np.int32), np.random.default_rng(0).random(shape, np.float32)
-        knobs = self.ms.mutable(tuple(tensor(knob) for knob in knobs))  # a plain tuple would be compiled in
-        numbers = (tensor(forced), tensor(uniforms), tensor(scales), knobs)
-        made = graphs.chunk(tensor(column), tensor(place), tensor(steps, self.ms.int32), *numbers)
-        return [part.asnumpy() for part in made]
-
-    def block(self, position, prompts, columns):
-        graphs = self.graphs(prompts, columns)
-        rng = self.np.random.default_rng(0)
-        for buffer in map(self.ms.Parameter.asnumpy, graphs.state.cache):
-            if buffer.dtype == self.np.uint8:
-                buffer[...] = rng.integers(1, 256, buffer.shape, self.np.uint8)
-            elif buffer.ndim == 3:  # the scales of a cache of 8 bits
-                buffer[...] = 1 / 64
-            else:
-                buffer[...] = rng.standard_normal(buffer.shape, self.np.float32)
-        return lambda: self.chunk(graphs, position, STEPS)
-
-    def first_token(self, mark):
-        self.chunk(self.graphs(1, SHORT, mark), 0, 1)
-        return mark("chunk")
-
-
-class Torch:
-    """The measured operations, on transformers and torch."""
-
-    def __init__(self, folder, clock):
-        import torch
-        from transformers import AutoTokenizer, MusicgenForConditionalGeneration
-        from transformers.utils import logging
-
-        torch.set_num_threads(CPUS)
-        logging.set_verbosity_error()
-        clock.mark("import")
-        self.torch = torch
-        self.model = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        clock.mark("load")
-        self.config = self.model.config
-        torch.set_grad_enabled(False)
-
-    def inputs(self, prompts=1):
-        return self.tokenizer([PROMPT] * prompts, return_tensors="pt", return_token_type_ids=False)
-
-    def clip(self):
-        return self.model.generate(**self.inputs(), max_new_tokens=SHORT - 1, **SAMPLING).numpy()
-
-    def codec(self):
-        codes = self.torch.randint(0, self.config.decoder.vocab_size, (1, 1, 4, CODEC_FRAMES))
-        return lambda: self.model.audio_encoder.decode(codes, [None]).audio_values
-
-    def block(self, position, prompts, columns):
-        """Cached forwards of the whole model after `position` columns, and the choice generate() makes."""
-        from transformers import ClassifierFreeGuidanceLogitsProcessor, EncoderDecoderCache, TopKLogitsWarper
-        from transformers.cache_utils import DynamicCache
-
-        torch, decoder, inputs = self.torch, self.config.decoder, self.inputs(prompts)
-        guide = ClassifierFreeGuidanceLogitsProcessor(SAMPLING["guidance_scale"])
-        keep = TopKLogitsWarper(SAMPLING["top_k"])
-        states, mask = self.model.text_encoder(**inputs).last_hidden_state, inputs["attention_mask"]
-        shared = {
-            "encoder_outputs": (torch.cat((states, torch.zeros_like(states))),),
-            "attention_mask": torch.cat((mask, torch.zeros_like(mask))),
-            "past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache()),
-            "use_cache": True,
-        }
-        ids = torch.randint(0, decoder.vocab_size, (2 * prompts * decoder.num_codebooks, position))
-        self.model(decoder_input_ids=ids, **shared)
-
-        def run():
-            shared["past_key_values"].crop(position)
-            column = ids[:, -1:]
-            for _ in range(STEPS):
-                logits = self.model(decoder_input_ids=column, **shared).logits[:, -1]
-                scores = keep(None, guide(ids[: len(ids) // 2], logits))
-                column = torch.multinomial(torch.softmax(scores, -1), 1).repeat(2, 1)
-
-        return run
-
-    def first_token(self, mark):
-        def stop(*_, **__):
-            raise StopIteration
-
-        with contextlib.suppress(StopIteration):  # the criteria are asked after every token
-            self.model.generate(**self.inputs(), max_new_tokens=SHORT - 1, stopping_criteria=[stop], **SAMPLING)
-        return mark("generate")
-
-
 def work(side, task, folder, quick):
     """The child process: one measurement, its samples as one line of JSON."""
     if task == "kernels":
         return print("RESULT", json.dumps({"kernels": kernels()}), flush=True)
     clock = Clock()
-    measured = {"ours": Ours, "torch": Torch}[side](folder, clock)
+    measured = SIDES[side](folder, clock)
     if task in STEP_TASKS:
-        found = {task: timed(measured.block(*STEP_TASKS[task]), 2 if quick else 4, per=STEPS / 1000)}
+        block, before = measured.block(*STEP_TASKS[task])
+        found = {task: timed(block, 2 if quick else 4, per=STEPS / 1000, before=before)}
     elif task == "codec":
         found = {"codec": timed(measured.codec(), 2 if quick else 5)}
     elif task == "clip":
-        measured.clip()
-        found = {"clip_cold": [clock.mark("clip")], "clip_warm": timed(measured.clip, 1 if quick else 2, warm=True)}
+        measured.clip(SHORT)
+        found = {"clip_cold": [clock.mark("clip")]}
+        found["clip_warm"] = timed(lambda: measured.clip(SHORT), 1 if quick else 2, warm=True)
         clock.mark("again")
         found["clip_peak"] = [clock.parts["again_peak"]]
     else:
@@ -243,15 +84,15 @@ def kernels():
     return native.library_path() or f"off: {native.why_not()}"
 
 
-def child(arguments, folder):
-    """Run this file again with arguments; returns what it found."""
+def child(arguments, folder, python=sys.executable, **variables):
+    """Run a script in a process of its own; returns the JSON of its line RESULT, {} without one."""
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))  # the child's working folder is another
     environment |= {"MINDMUSICGEN_THREADS": str(CPUS), "MINDMUSICGEN_CACHE": "0", "MS_COMPILER_CACHE_ENABLE": "0"}
     environment["HF_HUB_OFFLINE"] = "1"
-    environment["BENCHMARK_STARTED"] = str(time.monotonic())
-    command = [sys.executable, *arguments]  # run() kills it when Ctrl-C interrupts the wait
+    environment |= {"BENCHMARK_STARTED": str(time.monotonic())} | variables
+    command = [python, *arguments]  # run() kills it when Ctrl-C interrupts the wait
     process = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{process.stderr[-3000:]}")
@@ -259,30 +100,32 @@ def child(arguments, folder):
     return json.loads(lines[-1][7:]) if lines else {}
 
 
-def machine():
+def machine(packages):
     """What the numbers depend on."""
     cpu = "".join(Path("/proc/cpuinfo").read_text().split("model name")[1:2]).split("\n")[0].strip("\t: ")
-    versions = {name: importlib.metadata.version(name) for name in ("mindspore", "torch", "transformers", "numpy")}
+    versions = {name: importlib.metadata.version(name) for name in packages}
     return {"cpu": cpu or "unknown CPU", "cpus": CPUS, "load": os.getloadavg()[0], "versions": versions}
 
 
-def measure(model, rounds, quick, folder):
-    """All rounds: a list of {side, task, round, samples, parts}; the side that goes first alternates."""
-    results = []
+def measure(sides, tasks, rounds, run):
+    """Yield {side, task, round, samples, ...} of each run(side, task); the side that goes first changes every round."""
+    sides = list(sides)
     for turn in range(rounds):
-        for task, side in itertools.product(TASKS, SIDES if turn % 2 == 0 else SIDES[::-1]):
+        first = turn % len(sides)
+        for task, side in itertools.product(tasks, sides[first:] + sides[:first]):
             print(f"round {turn + 1} of {rounds}: {task}, {side} ...", end=" ", file=sys.stderr, flush=True)
             begin = time.monotonic()
-            found = child([THIS, "--work", side, task, "--model", model, *(["--quick"] if quick else [])], folder)
-            results.append({"side": side, "task": task, "round": turn, **found})
+            found = run(side, task)
             medians = ", ".join(f"{name} {statistics.median(values):.4g}" for name, values in found["samples"].items())
             print(f"{medians} (took {time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
-    return results
+            yield {"side": side, "task": task, "round": turn, **found}
 
 
 def summarise(results, side, name):
-    """Median of the rounds' medians, smallest sample, largest sample of a measurement."""
+    """Median of the rounds' medians, smallest sample, largest sample of a measurement; None if there is none."""
     rounds = [r["samples"][name] for r in results if r["side"] == side and name in r["samples"]]
+    if not rounds:
+        return None
     return statistics.median(map(statistics.median, rounds)), min(map(min, rounds)), max(map(max, rounds))
 
 
@@ -312,7 +155,7 @@ def details(results):
 def report(arguments, folder):
     """Measure everything, print the table, write the JSON."""
     try:
-        facts = machine()
+        facts = machine(("mindspore", "torch", "transformers", "numpy"))
     except importlib.metadata.PackageNotFoundError as error:
         raise SystemExit(f"{error.name} is not installed; pip install 'mindmusicgen[parity]'") from error
     facts |= child([THIS, "--work", "ours", "kernels"], folder)
@@ -320,7 +163,11 @@ def report(arguments, folder):
     if arguments.model is None:
         print("building a full-size musicgen-small with random weights ...", file=sys.stderr, flush=True)
         child([str(Path(THIS).parents[1] / "random_checkpoint.py"), "--size", "small", "--output", model], folder)
-    results = measure(model, arguments.rounds, arguments.quick, folder)
+
+    def run(side, task):
+        return child([THIS, "--work", side, task, "--model", model, *(["--quick"] if arguments.quick else [])], folder)
+
+    results = list(measure(SIDES, TASKS, arguments.rounds, run))
     summary = {side: {name: summarise(results, side, name) for name, _, _ in ROWS} for side in SIDES}
     print(f"{facts['cpu']}, {CPUS} CPUs, load average {facts['load']:.1f} at the start")
     print(
@@ -330,6 +177,18 @@ def report(arguments, folder):
     print("\n".join((*table(summary), "", *details(results))))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps({"machine": facts, "results": results}, indent=1))
+
+
+def in_folder(function):
+    """Call function(folder) with a folder for the time of the call; the exit status, 130 after Ctrl-C."""
+    folder = tempfile.mkdtemp(prefix="mindmusicgen-benchmark-")
+    try:
+        return function(folder)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main():
@@ -343,14 +202,7 @@ def main():
     if arguments.work:
         return work(*arguments.work, arguments.model, arguments.quick)
     arguments.rounds = max(arguments.rounds or (1 if arguments.quick else 3), 1)
-    folder = tempfile.mkdtemp(prefix="mindmusicgen-benchmark-")
-    try:
-        report(arguments, folder)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return in_folder(lambda folder: report(arguments, folder))
 
 
 if __name__ == "__main__":
