@@ -84,16 +84,19 @@ def kernels():
     return native.library_path() or f"off: {native.why_not()}"
 
 
+def environment(**variables):
+    """The environment of a child: all CPUs, no caches, no network."""
+    made = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    made["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))  # the child's working folder is another
+    made |= {"MINDMUSICGEN_THREADS": str(CPUS), "MINDMUSICGEN_CACHE": "0", "MS_COMPILER_CACHE_ENABLE": "0"}
+    return made | {"HF_HUB_OFFLINE": "1", "BENCHMARK_STARTED": str(time.monotonic())} | variables
+
+
 def child(arguments, folder, python=sys.executable, **variables):
     """Run a script in a process of its own; returns the JSON of its line RESULT, {} without one."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))  # the child's working folder is another
-    environment |= {"MINDMUSICGEN_THREADS": str(CPUS), "MINDMUSICGEN_CACHE": "0", "MS_COMPILER_CACHE_ENABLE": "0"}
-    environment["HF_HUB_OFFLINE"] = "1"
-    environment |= {"BENCHMARK_STARTED": str(time.monotonic())} | variables
     command = [python, *arguments]  # run() kills it when Ctrl-C interrupts the wait
-    process = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    process = subprocess.run(command, env=environment(**variables), cwd=folder, capture_output=True, text=True)
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{process.stderr[-3000:]}")
     lines = [line for line in process.stdout.splitlines() if line.startswith("RESULT ")]

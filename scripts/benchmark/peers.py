@@ -2,10 +2,12 @@
 
     python scripts/benchmark/peers.py --model FOLDER [--rounds 3] [--tasks TASK ...] [--sides SIDE ...]
                                       [--json FILE] [--plot FILE.png] [--files FOLDER] [--venvs FOLDER]
+    python scripts/benchmark/peers.py --model FOLDER --together [--tasks step_250] [--rounds 9] ...
 
 FOLDER: Hugging Face layout, mono. Every measurement runs in a process of its own; which side goes first changes every
-round. The peers get virtual environments of their own, made with pip when they are missing. How to read the table:
-docs/performance.md.
+round. With --together, for the tasks step_*, all sides are kept ready and take turns block by block, seconds apart: on
+a machine whose speed changes from minute to minute only such ratios can be trusted. The peers get virtual environments
+of their own, made with pip when they are missing. How to read the table: docs/performance.md.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -30,8 +33,8 @@ THIS = str(Path(__file__).resolve())
 ORACLE = ("torch==2.13.0", "transformers==4.57.6")
 ENVIRONMENTS = {"torch": ORACLE, "openvino": ("openvino>=2026.4", "nncf", *ORACLE)}
 SIDES = {  # name: (class, virtual environment or None for this one, more environment variables)
-    "float32": (Ours, None, {}),
-    "int8": (Ours, None, {}),
+    "float32": (Ours, None, {"USE_TORCH": "0"}),  # torch is no requirement of ours, and takes memory when imported
+    "int8": (Ours, None, {"USE_TORCH": "0"}),
     "torch": (Torch, "torch", {}),
     "torch int8": (TorchInt8, "torch", {}),
     "openvino": (OpenVINO, "openvino", {}),
@@ -107,6 +110,19 @@ def work(side, task, folder, samples):
         found = {task: [measured.first_token(clock.mark)]}
     found = {"samples": found, "parts": clock.parts, "versions": versions()}
     print("RESULT", json.dumps(found), flush=True)
+
+
+def hold(side, task, folder):
+    """The child process of --together: a block of steps for every line of standard input."""
+    block, before = SIDES[side][0](folder, Clock()).block(*STEP_TASKS[task])
+
+    def sample():
+        return timed(block, 1, per=STEPS / 1000, warm=True, before=before)[0]
+
+    sample()
+    print("READY", flush=True)
+    for _ in sys.stdin:
+        print("SAMPLE", sample(), flush=True)
 
 
 def versions():
@@ -192,6 +208,55 @@ def measure(arguments, files, folder):
         return ask()
 
     return list(benchmark.measure(sides, arguments.tasks, arguments.rounds, run))
+
+
+class Held:
+    """A side that is ready for blocks of steps, and stopped while it is not its turn."""
+
+    def __init__(self, command, folder, variables):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        self.process = subprocess.Popen(command, env=benchmark.environment(**variables), cwd=folder, **pipes)
+        self.answer("READY")
+
+    def answer(self, word):
+        """What follows a word on a line of its output; afterwards the process is stopped."""
+        for line in self.process.stdout:
+            if line.startswith(word):
+                self.process.send_signal(signal.SIGSTOP)
+                return line[len(word) :]
+        raise SystemExit(f"{' '.join(self.process.args)} ended without an answer; run it by hand to see why")
+
+    def sample(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.answer("SAMPLE"))
+
+
+def measure_together(arguments, files, folder):
+    """All rounds of the step tasks, one sample a round and side, as a list of results."""
+    sides, results = arguments.sides, []
+    names = {SIDES[side][1] for side in sides} - {None}
+    pythons = {name: environment(name, arguments.venvs) for name in sorted(names)}
+    folders = prepare(sides, arguments.model, files, pythons, folder)
+    for task in arguments.tasks:
+        held = {}
+        try:
+            for side in sides:
+                print(f"{task}: {side} gets ready ...", file=sys.stderr, flush=True)
+                command = [pythons.get(SIDES[side][1], sys.executable), THIS, "--hold", side, task]
+                variables = SIDES[side][2] | {"BENCHMARK_OPENVINO": str(Path(files, "openvino"))}
+                held[side] = Held([*command, "--model", folders[side]], folder, variables)
+
+            def run(side, task, held=held):
+                return {"samples": {task: [held[side].sample()]}}
+
+            results += benchmark.measure(sides, [task], arguments.rounds, run)
+        finally:
+            for side in held.values():
+                side.process.kill()
+                side.process.wait()
+    return results
 
 
 def bandwidth(size=1 << 26, times=5):
@@ -282,7 +347,8 @@ def report(arguments, folder):
     if arguments.rounds or not earlier:
         facts = benchmark.machine(()) | {"date": time.strftime("%Y-%m-%d"), "bandwidth": bandwidth()}
         facts["weights"] = step_weights(arguments.model)
-        results += measure(arguments, arguments.files or str(Path(folder, "files")), folder)
+        run = measure_together if arguments.together else measure
+        results += run(arguments, arguments.files or str(Path(folder, "files")), folder)
     else:
         facts = earlier[0]["machine"]
     found = medians(results)
@@ -323,16 +389,21 @@ def parse(words=None):
     )
     parser.add_argument("--files", metavar="FOLDER", help="keep what is made of the model here, for the next run")
     parser.add_argument("--venvs", metavar="FOLDER", default=home, help=f"the peers' virtual environments ({home})")
+    parser.add_argument("--together", action="store_true", help="step tasks only: the sides take turns block by block")
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--hold", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--export", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
-    arguments.tasks = arguments.tasks or [task for task in TASKS if task != "clip_30"]
+    usual = ["step_250"] if arguments.together else [task for task in TASKS if task != "clip_30"]
+    arguments.tasks = arguments.tasks or usual
     arguments.sides = arguments.sides or list(SIDES)
     for name in ("model", "files", "venvs"):
         if getattr(arguments, name):
             setattr(arguments, name, os.path.abspath(getattr(arguments, name)))
     if not Path(arguments.model, "config.json").is_file():
         parser.error(f"--model {arguments.model} has no config.json; give a Hugging Face folder of MusicGen")
+    if arguments.together and not set(arguments.tasks) <= set(STEP_TASKS):
+        parser.error(f"--together measures {', '.join(STEP_TASKS)}")
     if arguments.rounds < 0 or arguments.samples < 1:
         parser.error("--rounds is 0 or more, --samples 1 or more")
     return arguments
@@ -342,6 +413,8 @@ def main():
     arguments = parse()
     if arguments.work:
         return work(*arguments.work, arguments.model, arguments.samples)
+    if arguments.hold:
+        return hold(*arguments.hold, arguments.model)
     if arguments.export:
         import openvino_export
 
