@@ -128,6 +128,8 @@ def _open(folder, dtype, source):
     if chosen.model_type != "musicgen":
         raise InputError(f"{folder} is a melody model, which cannot be exported; choose a text model")
     model = chosen.from_pretrained(folder, dtype=dtype, **source)
+    if model.dtype not in (ms.float32, ms.float16):
+        raise InputError(f"dtype is {dtype!r}; files are exported as float32 or float16")
     if model.quantization:
         raise InputError(f"{folder} has weights of 8 bits, which only C kernels read; export the model it came from")
     return model
