@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .audio import SILENCE
-from .checkpoint.source import read_json, resolve
+from .checkpoint.json_file import read_json
+from .checkpoint.source import resolve
 from .chroma import HOP_LENGTH, N_FFT, NUM_CHROMA, chroma_features
 from .errors import InputError
 from .processing import LAYOUT, MusicgenProcessor, as_tensor, checked_layout, config_layout, is_melody, is_path

@@ -8,7 +8,8 @@ import numpy as np
 
 from .audio import fit_audio, read_audio
 from .checkpoint.audiocraft import audio_layout, is_audiocraft, tokenizer_folder
-from .checkpoint.source import read_json, resolve
+from .checkpoint.json_file import read_json
+from .checkpoint.source import resolve
 from .errors import InputError
 
 MAX_TOKENS = 512  # what T5 was trained on

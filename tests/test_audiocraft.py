@@ -273,9 +273,9 @@ class TestLayouts:
         same(open_model(folder), quad.model)
 
     def test_what_is_downloaded(self):
-        files = ["README.md", DECODER, CODEC, "t5/model.safetensors", "t5/config.json", "other/model.safetensors"]
-        assert source._weights(files) == [DECODER, CODEC, "t5/model.safetensors", "t5/config.json"]
-        assert source._weights([*files, "model.safetensors"]) == ["model.safetensors"]
+        files = ["README.md", DECODER, CODEC, "t5/model.safetensors", "t5/pytorch_model.bin", "other/model.safetensors"]
+        assert source._weights(files, "") == [DECODER, CODEC, "t5/model.safetensors"]
+        assert source._weights([*files, "model.safetensors"], "") == ["model.safetensors"]
 
 
 class TestConvert:

@@ -1,5 +1,6 @@
 """Checkpoints: every layout and naming gives the same weights, what is damaged is named, nothing half-written stays."""
 
+import io
 import json
 import os
 import struct
@@ -127,6 +128,38 @@ class TestNames:
         folder = plain.write(tmp_path, plain.weights | {QUERY: np.zeros((36, 36), np.int32)})
         refused(lambda: open_model(folder), QUERY, "int32")
 
+    @pytest.mark.parametrize("shape", [(1, 1, 1), (1,), (8, 1), (8, 1, 3), (), (9, 1, 1)], ids=str)
+    def test_weight_norm_magnitudes_of_another_shape(self, plain, tmp_path, shape):
+        name = next(name for name in plain.weights if name.endswith("original0") and plain.weights[name].shape[0] == 8)
+        folder = plain.write(tmp_path, plain.weights | {name: np.ones(shape, np.float32)})
+        refused(lambda: open_model(folder), name, shape, "(8, 1, 1)")
+
+    @pytest.mark.parametrize("part", ["original0", "original1"])
+    def test_weight_norm_of_whole_numbers(self, plain, tmp_path, part):
+        name = next(name for name in plain.weights if name.endswith(part))
+        folder = plain.write(tmp_path, plain.weights | {name: plain.weights[name].astype(np.int8)})
+        refused(lambda: open_model(folder), name, "int8", "floating-point")
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("name", [QUERY, "text_encoder.encoder.final_layer_norm.weight", "original0", "original1"])
+    def test_weights_that_are_no_numbers(self, plain, tmp_path, name, value):
+        name = next(tensor for tensor in plain.weights if tensor.endswith(name))
+        broken = plain.weights[name].copy()
+        broken.flat[-1] = value
+        folder = plain.write(tmp_path, plain.weights | {name: broken})
+        refused(lambda: open_model(folder), folder, "NaN or infinite", name.rpartition(".original")[0] or name)
+
+    def test_a_direction_of_zeros(self, plain, tmp_path):
+        """Dividing by its length gives NaN."""
+        name = next(name for name in plain.weights if name.endswith("original1"))
+        folder = plain.write(tmp_path, plain.weights | {name: np.zeros_like(plain.weights[name])})
+        refused(lambda: open_model(folder), "NaN or infinite")
+
+    def test_large_weights_are_no_infinity(self, plain, tmp_path):
+        huge = np.full_like(plain.weights[QUERY], 3e38)
+        model = open_model(plain.write(tmp_path, plain.weights | {QUERY: huge}))
+        np.testing.assert_array_equal(values(model)["decoder.layers.0.self_attn.qkv_proj.weight"][:36], huge)
+
 
 class TestDtypes:
     def test_stored_float16(self, plain, tmp_path):
@@ -201,6 +234,10 @@ class TestRoundTrips:
             (lambda t: t.pop("decoder.lm_heads.weight"), ["decoder.lm_heads.weight"]),
             (lambda t: t.update(other=np.zeros(3, np.float32)), ["other"]),
             (lambda t: t.update({"decoder.lm_heads.weight": np.zeros((3, 3), np.float32)}), ["(3, 3)", "(64, 36)"]),
+            (lambda t: t.update({"decoder.lm_heads.weight": np.zeros((64, 36), np.int32)}), ["I32", "floating-point"]),
+            (lambda t: t.update({"decoder.lm_heads.weight": np.zeros((64, 36), np.uint8)}), ["U8", "floating-point"]),
+            (lambda t: t.update({"decoder.lm_heads.weight": np.zeros((64, 36), bool)}), ["BOOL", "floating-point"]),
+            (lambda t: t["decoder.lm_heads.weight"].fill(np.nan), ["decoder.lm_heads.weight", "NaN or infinite"]),
         ):
             folder = plain.write(tmp_path, files=False)
             tensors = {name: array.copy() for name, array in values(plain.model).items()}
@@ -242,6 +279,21 @@ class TestShards:
         folder, index = sharded
         self.write_index(folder, index | {"nowhere": "model-00002-of-00003.safetensors"})
         refused(lambda: open_model(folder), "nowhere")
+
+    def test_a_tensor_in_two_shards(self, plain, sharded):
+        folder, index = sharded
+        (_, file), twice = next(iter(index.items())), next(iter(index))
+        other = next(name for name in set(index.values()) if name != file)
+        part = {name: plain.weights[name] for name in index if index[name] == other}
+        save_file(part | {twice: plain.weights[twice] + 1}, folder / other)
+        refused(lambda: open_model(folder), twice, "another shard")
+
+    def test_a_tensor_in_another_shard_than_the_index_says(self, sharded):
+        folder, index = sharded
+        name, file = next(iter(index.items()))
+        other = next(one for one in index.values() if one != file)
+        self.write_index(folder, index | {name: other})
+        refused(lambda: open_model(folder), name, other)
 
     @pytest.mark.parametrize("escape", ["../outside.safetensors", "/etc/passwd", "sub/x.safetensors", ".."])
     def test_shards_stay_in_the_folder(self, sharded, escape):
@@ -292,18 +344,67 @@ class TestDamagedFiles:
             header({"w": entry(end=12, shape=(3,))}) + b"\0" * 8,
             header({"w": entry(dtype="F8_E4M3")}) + b"\0" * 8,
             header({"w": entry(dtype=["F32"])}) + b"\0" * 8,
+            header({"a": entry(), "b": entry()}) + b"\0" * 8,  # one tensor's bytes for two
+            header({"a": entry(), "b": entry(4, 12)}) + b"\0" * 12,
+            header({"a": entry(), "b": entry(12, 20)}) + b"\0" * 20,  # a gap
+            header({"a": entry(8, 16)}) + b"\0" * 16,  # a gap in front
+            header({"a": entry()}) + b"\0" * 9,  # bytes behind the last
+            header({}) + b"\0" * 8,
+            header(b'{"w":%s,"w":%s}' % ((json.dumps(entry()).encode(),) * 2)) + b"\0" * 8,
+            header(b'{"w":{"dtype":"F32","shape":[2],"shape":[1,2],"data_offsets":[0,8]}}') + b"\0" * 8,
+            header(json.dumps({"w": entry()}).encode() + b"    ", 75) + b"\0" * 8,  # three of four spaces
+            header(json.dumps({"w": entry()}).encode("utf-16")) + b"\0" * 8,
+            header({"w": entry(shape=(True, 2))}) + b"\0" * 8,
+            header({"w": entry(shape=(1,) * 40 + (2,))}) + b"\0" * 8,
+            header({"w": entry(0, 0, (0, 2**62))}),
+            header({"w": entry(0, 0, (0, 2**39, 2**39))}),
+            header({"w": entry(), "__metadata__": {"format": 1}}) + b"\0" * 8,
+            header({"w": entry(), "__metadata__": ["format"]}) + b"\0" * 8,
+            header(b'{"w\\ud800":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}') + b"\0" * 8,
+            header(b'{"w":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}') + b"\0" * 8,
+            header(b"[" * 100_000 + b"]" * 100_000),
+            header(b'{"w":' * 100_000 + b"1" + b"}" * 100_000),
+            header(b" " * 10_000_001),
         ],
-        ids=range(22),
+        ids=range(43),
     )
     def test_refused(self, tmp_path, content):
         path = tmp_path / "model.safetensors"
         path.write_bytes(content)
         refused(lambda: open_safetensors(str(path)), path)
 
+    @pytest.mark.parametrize("bit", range(64))
+    def test_one_bit_of_the_length(self, tmp_path, bit):
+        path = tmp_path / "x.safetensors"
+        write_safetensors(str(path), [("w", (2,), np.float32, lambda: np.ones(2, np.float32))], {})
+        content = bytearray(path.read_bytes())
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        refused(lambda: open_safetensors(str(path)), path)
+
+    def test_a_folder_in_the_place_of_a_file(self, tmp_path):
+        refused(lambda: open_safetensors(str(tmp_path)), tmp_path)
+        refused(lambda: open_safetensors(str(tmp_path / "nothing")), "nothing", "No such file")
+
+    def test_a_file_that_shrinks_while_it_is_open(self, tmp_path):
+        path = tmp_path / "x.safetensors"
+        save_file({"w": np.ones(2000, np.float32)}, path)
+        tensor = open_safetensors(str(path))["w"]
+        os.truncate(path, 4000)
+        refused(tensor.read, path)
+        refused(tensor.map, path)
+        path.unlink()
+        refused(tensor.read, path)
+
     def test_sound_header_for_comparison(self, tmp_path):
         path = tmp_path / "model.safetensors"
         path.write_bytes(header({"w": entry()}) + np.array([1, 2], "<f4").tobytes())
         np.testing.assert_array_equal(open_safetensors(str(path))["w"].read(), [1, 2])
+
+    def test_weights_of_two_layouts(self, plain, tmp_path):
+        convert(str(plain.write(tmp_path / "source")), str(tmp_path / "native"))
+        plain.write(tmp_path / "native")
+        refused(lambda: open_model(tmp_path / "native"), NATIVE, "model.safetensors", "another model")
 
     @pytest.mark.parametrize("keep", [0.001, 0.5, 0.9999])
     def test_truncated(self, plain, tmp_path, keep):
@@ -471,13 +572,14 @@ class TestLaziness:
         path = tmp_path / "x"
         arrays = {str(i): np.full(1000, i, np.float32) for i in range(50)}
         save_file(arrays, path)
-        read, fromfile = [], np.fromfile
+        read = []
 
-        def counting(file, dtype, count, offset):
-            read.append(count)
-            return fromfile(file, dtype, count, offset=offset)
+        class Counting(io.FileIO):
+            def readinto(self, memory):
+                read.append(len(memory) // 4)
+                return super().readinto(memory)
 
-        monkeypatch.setattr(np, "fromfile", counting)
+        monkeypatch.setattr(safetensors_file, "open", lambda path, *_, **__: Counting(path), raising=False)
         tensors = open_safetensors(str(path))
         assert not read
         np.testing.assert_array_equal(tensors["7"].read(), arrays["7"])

@@ -8,6 +8,7 @@ import random
 import struct
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -520,6 +521,40 @@ class TestFiles:
         model.write_bytes(raw.replace(b"torch._utils", b"torch._utilz", 1))
         refused(model, "CRC")
 
+    @pytest.mark.parametrize("shape, offset", [((6,), 0), ((2, 2), 1), ((1,), 5), ((0,), 0)])
+    def test_corrupt_values_fail_their_checksum(self, model, shape, offset):
+        """Also where what is read is not what was changed, but lies in the same storage."""
+        save(model, mapping({"w": tensor("0", 6, shape, offset=offset)}), {"0": np.arange(6, dtype="<f4")})
+        raw = model.read_bytes()
+        model.write_bytes(raw.replace(np.float32(2).tobytes(), np.float32(7).tobytes(), 1))
+        refused(model, "checksum of tensor w", read=lambda path: open_torch_file(path)["w"].read())
+
+    def test_rows_are_checked_once(self, model, monkeypatch):
+        save(model, mapping({"w": tensor("0", 6, (3, 2))}), {"0": np.arange(6, dtype="<f4")})
+        whole, seen, crc32 = open_torch_file(model)["w"], [], zlib.crc32
+        monkeypatch.setattr("mindmusicgen.checkpoint.torch_file.zlib.crc32", lambda *a: seen.append(1) or crc32(*a))
+        assert [whole.rows(i, i + 1).read().tolist() for i in range(3)] == [[[0, 1]], [[2, 3]], [[4, 5]]]
+        whole.read()
+        assert len(seen) == 1
+
+    def test_an_entry_that_occurs_twice(self, model):
+        two_tensors(model)
+        with zipfile.ZipFile(model, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("archive/data/0", np.arange(6, dtype="<f4").tobytes())
+        refused(model, "occurs twice")
+
+    def test_an_entry_that_points_to_another(self, model):
+        """Two names in the directory, one place in the file."""
+        values = np.arange(2, dtype="<f4")
+        body = mapping({"a": tensor("0", 2, (2,)), "b": tensor("1", 2, (2,))})
+        raw = save(model, body, {"0": values, "1": values}).read_bytes()
+        with zipfile.ZipFile(model) as archive:
+            first, second = (archive.getinfo(f"archive/data/{key}").header_offset for key in "01")
+        place = raw.rindex(b"archive/data/1") - 4  # of the header's offset in the directory
+        assert struct.unpack("<I", raw[place : place + 4])[0] == second
+        model.write_bytes(raw[:place] + struct.pack("<I", first) + raw[place + 4 :])
+        refused(model, "tensor b", "header of its own")
+
 
 class TestFuzz:
     def outcome(self, path):
@@ -531,7 +566,11 @@ class TestFuzz:
             return "refused"
         for name, entry in lazy.items():
             assert isinstance(name, str) and isinstance(entry, LazyTensor)
-            read = entry.read()
+            try:
+                read = entry.read()
+            except InputError as error:
+                assert "checksum" in str(error)
+                return "refused"
             assert read.shape == entry.shape
             assert read.dtype == np.dtype("float32" if entry.dtype == "bfloat16" else entry.dtype)
         return "read"

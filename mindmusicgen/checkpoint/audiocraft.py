@@ -16,7 +16,8 @@ import re
 
 from ..errors import InputError
 from .audiocraft_config import MELODY, Settings, codec_sizes, decoder_sizes, refuse_melody
-from .source import AUDIOCRAFT, NATIVE, SINGLE, open_weights, read_json, resolve
+from .json_file import read_json
+from .source import AUDIOCRAFT, files_in, open_weights, resolve, weights_form
 from .torch_file import LazyTensor, read_torch_pickle
 
 DECODER_FILE, CODEC_FILE = AUDIOCRAFT
@@ -41,8 +42,7 @@ STORED_AS = ("weight_v", "weight", "parametrizations.weight.original1")  # with 
 
 def is_audiocraft(folder):
     """Whether a folder holds audiocraft's files and no weights in a layout that is tried before."""
-    earlier = (NATIVE, *SINGLE, *(name + ".index.json" for name in SINGLE))
-    return any(_has(folder, name) for name in AUDIOCRAFT) and not any(_has(folder, name) for name in earlier)
+    return any(_has(folder, name) for name in AUDIOCRAFT) and weights_form(files_in(folder)) is None
 
 
 def tokenizer_folder(folder, cache_dir=None, local_files_only=False, text_encoder=None):

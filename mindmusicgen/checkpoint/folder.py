@@ -13,15 +13,16 @@ import numpy as np
 
 from .. import device as devices
 from .. import quantization as quantizations
-from ..errors import InputError
+from ..errors import InputError, clip
 from ..models.quantized import arena_for, quantised_parameters
 from ..ops import packing
 from ..ops.memory import release_free_memory
 from . import huggingface
 from .audiocraft import is_audiocraft, open_checkpoint, tokenizer_folder
+from .json_file import read_json
 from .safetensors_file import NAMES as DTYPE_NAMES
 from .safetensors_file import open_safetensors, read_metadata, write_safetensors
-from .source import NATIVE, open_weights, read_json, resolve
+from .source import NATIVE, files_in, open_weights, resolve, weights_form
 
 MODELS = {  # model_type of config.json: the classes of config and model
     "musicgen": ("MusicgenConfig", "MusicgenForConditionalGeneration"),
@@ -185,9 +186,12 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
     """
     if is_audiocraft(folder):
         return open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)
+    names = files_in(folder)
+    other = weights_form([name for name in names if name != NATIVE])
+    if NATIVE in names and other:
+        raise InputError(f"{folder} holds {NATIVE} and {other}: one of them is of another model; remove that one")
     config = load_config(folder)
-    native = os.path.join(folder, NATIVE)
-    return config, open_safetensors(native) if os.path.isfile(native) else open_weights(folder)
+    return config, open_safetensors(os.path.join(folder, NATIVE)) if NATIVE in names else open_weights(folder)
 
 
 def build(cls, config, tensors, dtype, folder, quantization=None):
@@ -248,7 +252,7 @@ def load_native(network, tensors, source):
         (set(tensors) - set(parameters), "holds an unknown"),
     ):
         if names:
-            raise InputError(f"{source} {what} {min(names)}; convert the model again with this version")
+            raise InputError(f"{source} {what} {clip(min(names))}; convert the model again with this version")
     packed, mapped, arena, reads = quantised_parameters(network), {}, None, []
     # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
     for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
@@ -265,6 +269,9 @@ def load_native(network, tensors, source):
             reads.append((tensors[name], values))
         else:
             values = mapped[name] = tensors[name].map()
+            if not np.issubdtype(values.dtype, np.floating):
+                raise InputError(f"{source} holds {name} as {tensors[name].dtype}; expected floating-point weights")
+            huggingface.check_finite(values, name, source)
         if values.dtype == parameter.asnumpy().dtype:
             parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
         else:

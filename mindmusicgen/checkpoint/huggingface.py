@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, clip
 from ..models.encodec import Conv1d, ConvTranspose1d
 
 # Training statistics of the codec's codebooks: present in checkpoints, without a meaning for inference.
@@ -88,7 +88,20 @@ def fold_weight_norm(magnitude, direction):
     """magnitude * direction / |direction|, the norm over every axis but the first."""
     direction = direction.astype(np.float32)
     norm = np.sqrt((direction * direction).sum(axis=tuple(range(1, direction.ndim)), keepdims=True))
-    return magnitude.astype(np.float32) * direction / norm
+    with np.errstate(all="ignore"):  # what comes of it is looked at
+        return magnitude.astype(np.float32) * direction / norm
+
+
+def check_finite(values, name, source):
+    """Refuse NaN and infinity among weights.
+
+    Raises:
+        InputError: naming the tensor.
+    """
+    with np.errstate(all="ignore"):
+        total = values.sum(dtype=None if values.itemsize >= 4 else np.float32)  # twice as fast as to ask each
+    if not np.isfinite(total) and not np.isfinite(values).all():
+        raise InputError(f"{source} holds NaN or infinite weights, in {clip(name)}; it is damaged, or training failed")
 
 
 class Loader:
@@ -108,16 +121,31 @@ class Loader:
         found = [name for name in piece.names if name in self.tensors]
         self.used.update(found)
         if found:
-            return self.tensors[found[0]].read(), found[0]
+            return self.read(found[0]), found[0]
         if piece.weight_norm:
             stem = piece.names[0][: -len("weight")]
             for pair in WEIGHT_NORM:
                 names = [stem + part for part in pair]
                 if all(name in self.tensors for name in names):
                     self.used.update(names)
-                    return fold_weight_norm(*(self.tensors[name].read() for name in names)), names[1]
+                    magnitude, direction = map(self.read, names)
+                    self.check_shape(names[0], magnitude, direction.shape[:1] + (1,) * (direction.ndim - 1))
+                    return fold_weight_norm(magnitude, direction), names[1]
         self.missing.append(piece.names[0])
         return None, None
+
+    def read(self, name):
+        """The values of a tensor, which must be floating-point numbers."""
+        values = self.tensors[name].read()
+        if not np.issubdtype(values.dtype, np.floating):
+            raise InputError(f"{self.source} holds {clip(name)} as {values.dtype}; expected floating-point weights")
+        return values
+
+    def check_shape(self, name, found, expected):
+        if found.shape != expected:
+            raise InputError(
+                f"{self.source} does not fit its config: {clip(name)} has shape {found.shape}, expected {expected}"
+            )
 
     def fill(self, values, parts):
         """Write the pieces of one parameter into its array."""
@@ -126,13 +154,8 @@ class Loader:
             if found is None:
                 continue
             target = values[piece.place]
-            expected = tuple(piece.unpack(target).shape)
-            if found.shape != expected:
-                raise InputError(
-                    f"{self.source} does not fit its config: {name} has shape {found.shape}, expected {expected}"
-                )
-            if not np.issubdtype(found.dtype, np.floating):
-                raise InputError(f"{self.source} holds {name} as {found.dtype}; expected floating-point weights")
+            self.check_shape(name, found, tuple(piece.unpack(target).shape))
+            check_finite(found, name, self.source)
             target[...] = piece.pack(found)
 
     def finish(self, width):
@@ -163,7 +186,7 @@ class Loader:
 
 
 def _some(names):
-    names = sorted(names)  # threads find them in any order
+    names = sorted(map(clip, names))  # threads find them in any order
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 

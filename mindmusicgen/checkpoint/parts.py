@@ -8,7 +8,8 @@ from ..errors import InputError
 from . import folder as whole
 from . import huggingface
 from .audiocraft import is_audiocraft
-from .source import NATIVE, open_weights, read_json, resolve
+from .json_file import read_json
+from .source import NATIVE, open_weights, resolve
 
 # The composite's name of each part: model_type and class of a config of its own.
 OWN_CONFIGS = {

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, clip
 from ..files import whole_file
+from .json_file import MAX_BYTES, parse_json
 
-MAX_HEADER = 100_000_000
 DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -28,6 +28,9 @@ DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+FIELDS = ("shape", "data_offsets", "dtype")
+MAX_DIMENSIONS = 32  # numpy 1's limit
+AGAIN = "download it again"
 NAMES = {dtype.str: name for name, dtype in DTYPES.items() if name != "BF16"}
 
 
@@ -45,33 +48,47 @@ class LazyTensor:
     dtype: str
     offset: int
 
+    @property
+    def bytes(self):
+        """Size in the file."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
     def read(self):
         """The values as a NumPy array; bfloat16 comes as float32."""
-        dtype = DTYPES[self.dtype]
-        with open(self.path, "rb") as file:
-            values = np.fromfile(file, dtype, math.prod(self.shape), offset=self.offset).reshape(self.shape)
+        values = np.empty(self.shape, DTYPES[self.dtype])
+        self.read_into(values)
         return bfloat16_to_float32(values) if self.dtype == "BF16" else values
 
     def read_into(self, array):
-        """Read the values into an array of their shape and dtype."""
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self.offset)
-            memory, done = memoryview(array.reshape(-1).view(np.uint8)), 0
-            while done < len(memory):
-                count = file.readinto(memory[done:])
-                if not count:
-                    raise InputError(f"{self.path} is truncated; download it again")
-                done += count
+        """Read the values into an array of their shape and dtype.
+
+        Raises:
+            InputError: if the file has gone or shrunk since it was opened.
+        """
+        memory, done = memoryview(array.reshape(-1).view(np.uint8)), 0
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(self.offset)
+                while done < len(memory):
+                    count = file.readinto(memory[done:])
+                    if not count:
+                        raise InputError(f"{self.path} is truncated; download it again")
+                    done += count
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read ({error.strerror}); it must stay while in use") from error
 
     def map(self):
         """The values as an array backed by the file, read when touched; writing to it does not change the file."""
         if self.dtype == "BF16" or not math.prod(self.shape):
             return self.read()
-        return np.asarray(np.memmap(self.path, DTYPES[self.dtype], "c", self.offset, self.shape))
+        try:
+            return np.asarray(np.memmap(self.path, DTYPES[self.dtype], "c", self.offset, self.shape))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} cannot be mapped ({error}); it must stay unchanged while in use") from error
 
 
 def open_safetensors(path):
-    """The tensors of a file, unread.
+    """The tensors of a file, unread; as strict as the format's own library.
 
     Args:
         path (str): the file.
@@ -80,47 +97,62 @@ def open_safetensors(path):
         dict[str, LazyTensor]
 
     Raises:
-        InputError: if the file is truncated or not in the format.
+        InputError: if the file is truncated or not in the format: its tensors must lie one after the other and fill it.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
-        if length > min(MAX_HEADER, size - 8):
-            raise InputError(f"{path} is not a complete safetensors file: its header does not fit; download it again")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            return {name: _tensor(path, name, entry, 8 + length, size) for name, entry in header.items()}
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{path} is not a safetensors file: its header cannot be read; download it again"
-            ) from error
+    header, start, size = _read_header(path)
+    header.pop("__metadata__", None)
+    tensors = {name: _tensor(path, name, entry, start) for name, entry in header.items()}
+    reached = start
+    for name, tensor in sorted(tensors.items(), key=lambda entry: (entry[1].offset, entry[1].bytes)):
+        if tensor.offset != reached:
+            raise InputError(f"{path} is damaged: {clip(name)} overlaps another tensor or leaves a gap; {AGAIN}")
+        reached += tensor.bytes
+    if reached != size:
+        raise InputError(f"{path} is damaged: its tensors end at byte {reached}, the file has {size}; {AGAIN}")
+    return tensors
 
 
 def read_metadata(path):
-    """The metadata of a file that `open_safetensors` has found good: dict of strings."""
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        return json.loads(file.read(length)).get("__metadata__") or {}
+    """The metadata in the header of a file: dict of strings.
+
+    Raises:
+        InputError: if the file has no such header.
+    """
+    return _read_header(path)[0].get("__metadata__", {})
 
 
-def _tensor(path, name, entry, data_start, file_size):
-    begin, end = entry["data_offsets"]
-    shape, dtype = tuple(entry["shape"]), entry["dtype"]
-    if dtype not in DTYPES:
-        raise InputError(f"{path} holds {name} as {dtype}; expected one of {', '.join(DTYPES)}")
-    if any(not isinstance(n, int) or n < 0 for n in (*shape, begin, end)):
-        raise ValueError("sizes must be whole numbers")
-    if end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
+def _read_header(path):
+    """The header, where the tensors begin, and the size of the file."""
+    try:
+        with open(path, "rb") as file:
+            size, start = os.fstat(file.fileno()).st_size, file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            if length > min(MAX_BYTES, size - 8):
+                raise InputError(f"{path} is not a complete safetensors file: its header does not fit; {AGAIN}")
+            text = file.read(length)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a safetensors file") from error
+    header = parse_json(text, f"{path} is not a safetensors file: its header")
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise InputError(f"{path} is damaged: its metadata are not texts; {AGAIN}")
+    return header, 8 + length, size
+
+
+def _tensor(path, name, entry, data_start):
+    shape, span, dtype = (entry.get(key) if isinstance(entry, dict) else None for key in FIELDS)
+    numbers = [*shape, *span] if isinstance(shape, list) and isinstance(span, list) and len(span) == 2 else [None]
+    sound = all(type(n) is int and 0 <= n < 1 << 40 for n in numbers) and len(shape) <= MAX_DIMENSIONS
+    if not sound or math.prod(n or 1 for n in shape) > 1 << 56:  # NumPy multiplies the sizes of empty arrays too
+        raise InputError(f"{path} is damaged: it does not say where {clip(name)} lies, or its shape; {AGAIN}")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise InputError(f"{path} holds {clip(name)} as {clip(dtype)}; expected one of {', '.join(DTYPES)}")
+    if span[1] - span[0] != math.prod(shape) * DTYPES[dtype].itemsize:
         raise InputError(
-            f"{path} is damaged: {name} claims shape {shape} but has {end - begin} bytes; download it again"
+            f"{path} is damaged: {clip(name)} claims shape {clip(tuple(shape))} but has {span[1] - span[0]} bytes; "
+            f"{AGAIN}"
         )
-    if data_start + end > file_size:
-        raise InputError(f"{path} is truncated: {name} lies beyond its end ({file_size} bytes); download it again")
-    return LazyTensor(str(path), shape, dtype, data_start + begin)
+    return LazyTensor(str(path), tuple(shape), dtype, data_start + span[0])
 
 
 def write_safetensors(path, tensors, metadata):

@@ -1,23 +1,29 @@
 """From a model's name to files on disk: a local folder, or a hub id that is downloaded once and cached."""
 
-import json
+import errno
+import glob
 import os
 import sys
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, clip
 from ..progress import someone_watches
+from .json_file import read_json
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"  # ships with the package
 NATIVE = "mindspore_model.safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
+INDEX = ".index.json"  # behind the name of one file: where its tensors lie if it was written in several, the shards
 AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
-SMALL_FILES = ("*.json", "*.model", "*.txt")
+AUDIOCRAFT_PARTS = ("t5", "encodec")  # subfolders beside them, for what those files only name
+SMALL_FILES = (".json", ".model", ".txt")
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+MIRROR = "give a local folder, or set HF_ENDPOINT to a mirror such as https://hf-mirror.com"
 
 
-def resolve(model, revision=None, cache_dir=None, local_files_only=False):
+def resolve(model, revision=None, cache_dir=None, local_files_only=False, weights=True):
     """The local folder of a model.
 
     Args:
@@ -25,12 +31,14 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False):
         revision (str): branch, tag or commit on the hub.
         cache_dir (str): where downloads are kept; the hub library's own cache if None.
         local_files_only (bool): use the cache alone.
+        weights (bool): whether the weights are wanted too, or configs and tokenizer alone.
 
     Returns:
         str: path of a folder.
 
     Raises:
-        InputError: if there is no such folder, or the hub cannot be reached or does not know the id.
+        InputError: if there is no such folder, the hub cannot be reached or does not know the id, or its files have
+            not all arrived.
     """
     model = os.fspath(model)
     if model == "demo":
@@ -45,43 +53,114 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False):
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     options = {"revision": revision, "cache_dir": cache_dir}
-    reason = "local_files_only is set"
+    reason, advice = "local_files_only is set", MIRROR
     if not local_files_only:
         try:
-            return _download(model, options)
+            return _download(model, options, weights)
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             where = f" at revision {revision!r}" if revision else ""
             raise InputError(
                 f"the hub has no model {model!r}{where}; check the name, or give a local folder"
             ) from error
         except Exception as error:  # each version of the hub library raises its own network errors
-            reason = f"the hub cannot be reached: {type(error).__name__}"
+            reason, advice = _why_not(error)
     try:
-        return snapshot_download(model, local_files_only=True, **options)
+        folder = snapshot_download(model, local_files_only=True, **options)
     except Exception as error:
-        raise InputError(
-            f"model {model!r} is not in the local cache and {reason}; give a local folder, or set HF_ENDPOINT to a "
-            "mirror such as https://hf-mirror.com"
-        ) from error
+        raise InputError(f"model {model!r} is not in the local cache and {reason}; {advice}") from error
+    missing = missing_file(folder) if weights else None
+    if missing:
+        raise InputError(f"model {model!r} is in the local cache without {missing} and {reason}; {advice}")
+    return folder
 
 
-def _download(model, options):
-    """Fetch the small files and one form of the weights; what is cached already is not fetched again."""
+def _why_not(error):
+    """Why a download failed, and what would help."""
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    for one in chain:
+        number = getattr(one, "errno", None)
+        for code in NOT_WRITABLE:  # the library's part in Rust puts the number into a text
+            if number == code or f"(os error {code})" in str(one):
+                return (
+                    f"its files cannot be written ({os.strerror(code)})",
+                    "make room, or name another folder with cache_dir",
+                )
+    return f"the hub cannot be reached: {type(chain[0]).__name__}", MIRROR
+
+
+def _download(model, options, weights):
+    """Fetch the small files, then of the weights the one form that is opened; what is cached is not fetched again.
+
+    In this order, a folder that holds the weights holds everything.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
     if someone_watches():  # an unreachable hub takes half a minute of silent retries
         print(f"asking the hub for {model}", file=sys.stderr)
-    files = HfApi().list_repo_files(model, revision=options["revision"])
-    return snapshot_download(model, allow_patterns=[*SMALL_FILES, *_weights(files)], **options)
+    names = HfApi().list_repo_files(model, revision=options["revision"])
+
+    def fetch(chosen):
+        return snapshot_download(model, allow_patterns=list(map(glob.escape, chosen)), **options)
+
+    parts = ("", *AUDIOCRAFT_PARTS)
+    folder = fetch([name for name in names if name.endswith(SMALL_FILES) and _parent(name) in parts])
+    if weights or weights_form(names) is None:  # audiocraft's settings are in its weights
+        fetch(_weights(names, folder))
+    return folder
 
 
-def _weights(files):
-    """The weight files to download, the first complete form in order of preference."""
-    for stem, ending in (("model", ".safetensors"), ("pytorch_model", ".bin")):
-        chosen = [name for name in files if name.startswith(stem) and name.endswith(ending)]
-        if chosen:
-            return chosen
-    return [name for name in files if name in AUDIOCRAFT or name.startswith(("t5/", "encodec/"))]
+def _parent(name):
+    return name.rpartition("/")[0]
+
+
+def weights_form(names):
+    """Which of a folder's files is opened: one with all weights, or an index of shards; None if there is neither."""
+    for name in (NATIVE, *SINGLE):
+        for form in (name, name + INDEX):
+            if form in names:
+                return form
+    return None
+
+
+def _weights(names, folder, below=""):
+    """The weight files to fetch of a repository's names; its indices lie in the folder already."""
+    inside = [name[len(below) :] for name in names if name.startswith(below)]
+    form = weights_form(inside)
+    if form is not None:
+        return [below + name for name in _files_of(os.path.join(folder, below), form)]
+    chosen = [below + name for name in AUDIOCRAFT if name in inside]
+    for part in () if below else AUDIOCRAFT_PARTS:
+        chosen += _weights(names, folder, part + "/")
+    return chosen
+
+
+def _files_of(folder, form):
+    """The files that a form of the weights consists of, beside its index."""
+    return sorted(set(shards(os.path.join(folder, form)).values())) if form.endswith(INDEX) else [form]
+
+
+def files_in(folder):
+    """Names of the files in a folder; a link counts if what it leads to is there."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}); expected a model folder") from error
+
+
+def missing_file(folder):
+    """The first file that a downloaded model lacks; None if all that it is opened from has arrived."""
+    names = files_in(folder)
+    form = weights_form(names)
+    if form is None and any(name in names for name in AUDIOCRAFT):
+        needed = [AUDIOCRAFT[0], *([] if os.path.isdir(os.path.join(folder, "encodec")) else AUDIOCRAFT[1:])]
+    elif form is None:
+        needed = ["config.json", SINGLE[0]]
+    else:
+        needed = ["config.json", *_files_of(folder, form)]
+    return next((name for name in needed if name not in names), None)
 
 
 def open_weights(folder):
@@ -100,8 +179,8 @@ def open_weights(folder):
         path = os.path.join(folder, name)
         if os.path.isfile(path):
             return open_file(path)
-        if os.path.isfile(path + ".index.json"):
-            return _open_shards(folder, path + ".index.json")
+        if os.path.isfile(path + INDEX):
+            return _open_shards(folder, path + INDEX)
     raise InputError(f"{folder} holds no weights: expected {' or '.join(SINGLE)}, whole or in shards")
 
 
@@ -110,35 +189,33 @@ def open_file(path):
     return open_safetensors(path) if str(path).endswith(".safetensors") else open_torch_file(path)
 
 
-def _open_shards(folder, index):
-    files = read_json(index).get("weight_map")
-    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise InputError(f"{index} is not a shard index: expected a weight_map of tensor names to file names")
-    tensors = {}
-    for name in sorted(set(files.values())):
-        path = os.path.join(folder, name)
-        if os.path.basename(name) != name or not os.path.isfile(path):
-            raise InputError(f"{index} names the shard {name}, which is not in {folder}; download it again")
-        tensors.update(open_file(path))
-    lost = sorted(set(files) - set(tensors))
-    if lost:
-        raise InputError(f"{index} promises {lost[0]}, which {files[lost[0]]} does not hold; download the shards again")
-    return tensors
-
-
-def read_json(path):
-    """The object in a JSON file.
+def shards(index):
+    """The files that an index names: dict of tensor name to file name.
 
     Raises:
-        InputError: if the file is missing or not a JSON object.
+        InputError: if it is no index, or names files elsewhere.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected a model folder with that file") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON; download it again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object; download it again")
-    return value
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise InputError(f"{index} is not a shard index: expected a weight_map of tensor names to file names")
+    for name in files.values():
+        if os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name:
+            raise InputError(f"{index} names the shard {clip(name)!r}, which is no file beside it; download it again")
+    return files
+
+
+def _open_shards(folder, index):
+    files, tensors = shards(index), {}
+    for name in sorted(set(files.values())):
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            raise InputError(f"{index} names the shard {clip(name)!r}, which is not in {folder}; download it again")
+        found = open_file(path)
+        twice = sorted(set(found) & set(tensors))
+        if twice:
+            raise InputError(f"{path} holds {clip(twice[0])}, which another shard holds too; download the shards again")
+        lost = sorted(tensor for tensor, file in files.items() if file == name and tensor not in found)
+        if lost:
+            raise InputError(f"{index} promises {clip(lost[0])}, which {name} does not hold; download it again")
+        tensors.update(found)
+    return tensors

@@ -8,11 +8,12 @@ import pickle
 import pickletools
 import struct
 import zipfile
+import zlib
 from io import BytesIO
 
 import numpy as np
 
-from mindmusicgen.errors import InputError
+from mindmusicgen.errors import InputError, clip
 
 _RAW = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4"}
 _RAW |= {"int16": "<i2", "int8": "|i1", "uint8": "|u1", "bool": "|u1"}  # bfloat16 and bool are converted after reading
@@ -20,17 +21,13 @@ _STORAGES = {"Float": "float32", "Double": "float64", "Half": "float16", "BFloat
 _STORAGES |= {"Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "Untyped": "uint8"}
 _MAX_PICKLE = 16 << 20  # bytes; MusicGen's have well under 1 MB, and 16 MB already take seconds to scan
 _MAX_EXPANDED = 256 << 20  # bytes of a tensor that has more elements than its storage (torch.expand)
+_BLOCK = 1 << 18  # bytes read at a time for a checksum
 _MAX_DIMS, _MAX_DEPTH = 32, 32  # numpy 1's limit; nesting of lists and dicts
 # What pickle writes for plain data; also INST, OBJ and NEWOBJ, so that find_class gets to name what they ask for.
 _OPCODES = """PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE
 SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES EMPTY_DICT EMPTY_LIST EMPTY_SET EMPTY_TUPLE TUPLE TUPLE1 TUPLE2
 TUPLE3 APPEND APPENDS SETITEM SETITEMS ADDITEMS FROZENSET GLOBAL STACK_GLOBAL REDUCE INST OBJ NEWOBJ NEWOBJ_EX BUILD
 BINPERSID BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE"""
-
-
-def _clip(text) -> str:
-    """Text from the file, made fit for one line of an error."""
-    return str(text)[:160].encode("unicode_escape").decode()
 
 
 class _Sealed:
@@ -48,8 +45,8 @@ class _Function(_Sealed):  # an instance, not the function itself: a pickle coul
         return self.function(*args)
 
 
-class _Storage(_Sealed):  # dtype, key, numel
-    pass
+class _Storage(_Sealed):  # dtype, key, numel; once placed, its checksum
+    sound = False  # whether the checksum has been compared
 
 
 class _Mapping(dict):
@@ -66,16 +63,17 @@ class LazyTensor(_Sealed):
         """Reads this tensor's values, and nothing else, from the file.
 
         Returns: a C-contiguous array of `shape` and `dtype`, except that bfloat16 is widened to float32 (exact).
-        Errors: InputError where the file has gone or shrunk since it was opened.
+        Errors: InputError where the file has gone or shrunk since it was opened, or its checksum does not fit.
         """
         raw, shape, stride = np.dtype(_RAW[self.dtype]), self.shape, self._stride
         span = 0 if 0 in shape else 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         try:
             flat = np.fromfile(self._file, raw, count=span, offset=self._start + self._offset * raw.itemsize)
+            if flat.size != span:
+                raise InputError(f"{self._file} ends inside tensor {self._name}; it must stay unchanged while in use")
+            self._check_sum(flat)
         except OSError as error:
             raise InputError(f"{self._file} cannot be read ({error}); it must stay in place while in use") from None
-        if flat.size != span:
-            raise InputError(f"{self._file} ends inside tensor {self._name}; it must stay unchanged while in use")
         if span:
             steps = [step * raw.itemsize if size > 1 else 0 for size, step in zip(shape, stride, strict=True)]
             view = np.ndarray(shape, raw, buffer=flat, strides=steps)
@@ -87,6 +85,23 @@ class LazyTensor(_Sealed):
         elif self.dtype == "bool":
             flat = flat != 0
         return flat.reshape(shape)
+
+    def _check_sum(self, flat: np.ndarray):
+        """Compares the zip's checksum of the whole storage, once; `flat` are the values that were read of it."""
+        storage, sum_ = self._storage, 0
+        if storage.sound:
+            return
+        if flat.size == storage.numel:
+            sum_ = zlib.crc32(flat.view(np.uint8))
+        else:
+            with open(self._file, "rb") as stream:
+                stream.seek(self._start)
+                left = storage.numel * np.dtype(_RAW[self.dtype]).itemsize
+                while left and (block := stream.read(min(left, _BLOCK))):
+                    sum_, left = zlib.crc32(block, sum_), left - len(block)
+        if sum_ != storage.crc:
+            raise InputError(f"{self._file}: the checksum of tensor {self._name} does not fit; fetch it again")
+        storage.__dict__["sound"] = True
 
     def rows(self, start: int, stop: int) -> "LazyTensor":
         """The same tensor with rows start to stop of its first axis alone; nothing is read."""
@@ -127,7 +142,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) not in _GLOBALS:
-            asked = _clip(f"{module}.{name}")
+            asked = clip(f"{module}.{name}")
             raise InputError(f"{self._file} asks for {asked}; only tensors are accepted ({', '.join(_RAW)})")
         return _GLOBALS[module, name]
 
@@ -161,6 +176,8 @@ def _read_archive(file: str, stream) -> tuple[bytes, dict[str, zipfile.ZipInfo]]
         raise InputError(f"{file} is not a zip file; a pytorch_model.bin written by torch.save is needed")
     with zipfile.ZipFile(stream) as archive:
         entries = {info.filename: info for info in archive.infolist()}
+        if len(entries) < len(archive.infolist()):
+            raise ValueError("an entry occurs twice")
         roots = [name[:-9] for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(roots) != 1:
             raise InputError(f"{file} has {len(roots)} entries <root>/data.pkl; torch.save writes exactly one")
@@ -171,7 +188,7 @@ def _read_archive(file: str, stream) -> tuple[bytes, dict[str, zipfile.ZipInfo]]
                     raise ValueError(f"{part} is compressed or larger than {limit} bytes")
                 texts[part] = archive.read(info)
     if texts["byteorder"] != b"little":
-        order = _clip(texts["byteorder"].decode("latin-1"))
+        order = clip(texts["byteorder"].decode("latin-1"))
         raise InputError(f"{file} has byteorder {order}; only files saved on little-endian machines are accepted")
     prefix = f"{roots[0]}/data/"
     return texts["data.pkl"], {name[len(prefix) :]: entries[name] for name in entries if name.startswith(prefix)}
@@ -184,7 +201,7 @@ def _tensors(value, seen: set, *trail: str):
             return
         seen.add(id(value))
     if isinstance(value, LazyTensor):
-        yield _clip(".".join(trail)), value
+        yield clip(".".join(trail)), value
     elif isinstance(value, (dict, list, tuple)):
         if len(trail) == _MAX_DEPTH:
             raise ValueError(f"data.pkl nests lists and dicts more than {_MAX_DEPTH} deep")
@@ -193,7 +210,7 @@ def _tensors(value, seen: set, *trail: str):
                 raise ValueError(f"data.pkl has a dict with a key of type {type(key).__name__}")
             yield from _tensors(item, seen, *trail, str(key)[:160])
     elif type(value) not in (str, int, float, bool, type(None)):
-        raise ValueError(f"{_clip('.'.join(trail))} is of type {type(value).__name__}, neither tensor nor plain data")
+        raise ValueError(f"{clip('.'.join(trail))} is of type {type(value).__name__}, neither tensor nor plain data")
 
 
 def _place(tensor: LazyTensor, file: str, name: str, stream, entries: dict[str, zipfile.ZipInfo]):
@@ -205,7 +222,7 @@ def _place(tensor: LazyTensor, file: str, name: str, stream, entries: dict[str, 
 
     storage, shape, stride, offset = tensor._storage, tensor.shape, tensor._stride, tensor._offset
     itemsize, info = np.dtype(_RAW[tensor.dtype]).itemsize, entries.get(storage.key)
-    need(info is not None, f"refers to storage {_clip(storage.key)}, which is missing")
+    need(info is not None, f"refers to storage {clip(storage.key)}, which is missing")
     need(info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1, "is compressed or encrypted, not stored")
     size = storage.numel * itemsize
     need(info.file_size == info.compress_size == size, f"needs a storage of {size} bytes but has {info.file_size}")
@@ -213,14 +230,16 @@ def _place(tensor: LazyTensor, file: str, name: str, stream, entries: dict[str, 
     need(dims[0] == dims[1] <= _MAX_DIMS, f"has {dims[0]} sizes and {dims[1]} strides (at most {_MAX_DIMS})")
     need(min((offset, *shape, *stride)) >= 0, "has a negative size, stride or offset")
     memory = math.prod(n or 1 for n in shape) * itemsize  # numpy, too, multiplies the other sizes of an empty array
-    need(memory <= max(size, _MAX_EXPANDED), f"of shape {_clip(shape)} is far too large")
+    need(memory <= max(size, _MAX_EXPANDED), f"of shape {clip(shape)} is far too large")
     last = offset - 1 if 0 in shape else offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     need(last < storage.numel, f"reaches element {last} of a storage of {storage.numel}")
     stream.seek(info.header_offset)
     signature, name_size, extra_size = struct.unpack("<4s22xHH", stream.read(30))
     start = info.header_offset + 30 + name_size + extra_size
-    need(signature == b"PK\x03\x04", "has no zip header in front of its storage")
+    own = stream.read(name_size) == info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+    need(signature == b"PK\x03\x04" and own, "has no zip header of its own in front of its storage")
     need(start + size <= os.fstat(stream.fileno()).st_size, "has a storage that reaches past the end")
+    storage.__dict__["crc"] = info.CRC
     tensor.__dict__.update(_file=os.path.abspath(file), _name=name, _start=start)
 
 
@@ -246,7 +265,7 @@ def read_torch_pickle(path):
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror or error}); name a readable model file") from None
     except Exception as error:  # a damaged zip or pickle can raise nearly anything
-        why = _clip(error) or type(error).__name__
+        why = clip(error) or type(error).__name__
         raise InputError(f"{file} is truncated, damaged or not saved by torch.save ({why}); fetch it again") from None
 
 
@@ -266,6 +285,6 @@ def open_torch_file(path, key: str | None = None) -> dict[str, LazyTensor]:
         raise InputError(f"{path} holds a {type(tree).__name__}; a dict of names to tensors is needed")
     for name, value in tree.items():
         if type(name) is not str or not isinstance(value, LazyTensor):
-            found = f"{_clip(name)} of type {'dict' if isinstance(value, dict) else type(value).__name__}"
+            found = f"{clip(name)} of type {'dict' if isinstance(value, dict) else type(value).__name__}"
             raise InputError(f"{path} has an entry {found}; a flat dict of names to tensors is needed (key= picks one)")
     return dict(tree)

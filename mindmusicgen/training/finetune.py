@@ -10,7 +10,8 @@ import os
 
 from ..checkpoint.audiocraft import tokenizer_folder
 from ..checkpoint.folder import check_class, copy_companions, load_config, stored_quantization, whole_folder
-from ..checkpoint.source import read_json, resolve
+from ..checkpoint.json_file import read_json
+from ..checkpoint.source import resolve
 from ..composite import MusicgenForConditionalGeneration
 from ..errors import InputError
 from ..generation.settings import TRAINED_SECONDS, window_frames
