@@ -1,5 +1,6 @@
 """Audio files, through soundfile."""
 
+import errno
 import hashlib
 import io
 import os
@@ -9,7 +10,8 @@ from fractions import Fraction
 import numpy as np
 
 from .errors import InputError
-from .files import whole_file
+from .files import check_writable, whole_file
+from .telling import quoted
 
 READABLE = (".wav", ".flac", ".ogg", ".mp3")
 RATES = (1_000, 1_000_000)  # samples per second; a header beyond them is damaged, and resampling would take hours
@@ -98,23 +100,28 @@ def fit_audio(name, values, rate, sampling_rate, channels):
     return np.ascontiguousarray(values, np.float32)
 
 
-def check_output(path, bit_depth=None):
+def check_output(path, bit_depth=None, room=0):
     """Refuse a path that could not be written, before hours are spent on what should go there.
 
+    Args:
+        path (str): the file.
+        bit_depth (int): as in `write_audio`.
+        room (int): about how many bytes it will have.
+
     Raises:
-        InputError: for an unknown ending or bit depth, a missing or read-only folder, or a path that is a folder.
+        InputError: for an unknown ending or bit depth, a missing or read-only folder, a name that is too long, a path
+            that is a folder, or too little room.
     """
-    folder = os.path.dirname(os.path.abspath(path))
     ending = os.path.splitext(path)[1].lower()
     if ending not in FORMATS:
-        raise InputError(f"output {path!r} ends in {ending or 'nothing'!r}; expected one of {', '.join(FORMATS)}")
+        raise InputError(
+            f"output {quoted(path)} ends in {quoted(ending) if ending else 'nothing'}; expected one of "
+            f"{', '.join(FORMATS)}"
+        )
     if bit_depth is not None and bit_depth not in FORMATS[ending][1]:
         depths = " or ".join(str(depth) for depth in FORMATS[ending][1] if depth) or "none"
         raise InputError(f"bit depth {bit_depth} does not exist in {ending} files; expected {depths}")
-    if not os.path.isdir(folder):
-        raise InputError(f"output {path!r} lies in {folder}, which does not exist; create it first")
-    if os.path.isdir(path) or not os.access(folder, os.W_OK):
-        raise InputError(f"output {path!r} cannot be written; choose a file in a folder you may write to")
+    check_writable(path, "output", room)
 
 
 def normalized(samples, sampling_rate, how="none"):
@@ -175,15 +182,19 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
     subtype = subtypes[next(iter(subtypes)) if bit_depth is None else bit_depth]
     layout = {"samplerate": sampling_rate, "channels": len(values), "format": kind, "subtype": subtype}
     try:
-        with whole_file(path) as partial, soundfile.SoundFile(partial, "w", **layout) as file:
-            if comment:
-                file.comment = comment
-            # In pieces: libsndfile's Vorbis encoder overflows its stack on long buffers.
-            for start in range(0, values.shape[1], sampling_rate):
-                piece = values[:, start : start + sampling_rate].T
-                file.write(piece if subtype == "FLOAT" else np.clip(piece, -1, 1))
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(f"output {path!r} cannot be written: {error}") from error
+        with whole_file(path) as partial:
+            with soundfile.SoundFile(os.fsencode(partial), "w", **layout) as file:
+                if comment:
+                    file.comment = comment
+                # In pieces: libsndfile's Vorbis encoder overflows its stack on long buffers.
+                for start in range(0, values.shape[1], sampling_rate):
+                    piece = values[:, start : start + sampling_rate].T
+                    file.write(piece if subtype == "FLOAT" else np.clip(piece, -1, 1))
+            if soundfile.info(os.fsencode(partial)).frames != values.shape[1]:  # a disk that is full as it is closed
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except (OSError, AssertionError, soundfile.LibsndfileError) as error:
+        reason = getattr(error, "strerror", None) or "is there room on the disk?"
+        raise InputError(f"output {quoted(path)} cannot be written ({reason}); choose another place") from error
     return float(np.abs(values).max(initial=0.0))
 
 
@@ -219,18 +230,26 @@ class PcmStream:
         channels (int): of every piece.
         samples (int): in all; the header must say so before they exist.
         header (bool): a WAV header comes first.
+
+    Attributes:
+        seconds (float): of audio that were written.
     """
 
     def __init__(self, file, sampling_rate, channels, samples, header=True):
-        self.file = file
+        self.file, self.sampling_rate, self.seconds = file, sampling_rate, 0.0
         if header:
             made = io.BytesIO()  # the writer would want to correct the header, and a pipe cannot go back
             with wave.open(made, "wb") as writer:
                 writer.setparams((channels, 2, sampling_rate, samples, "NONE", ""))
                 writer.writeframesraw(b"")
-                self.file.write(made.getvalue())
+                self._put(made.getvalue())
 
     def write(self, samples):
         """Write [channels, n]; beyond -1 to 1 they are clipped."""
-        self.file.write((np.clip(samples, -1, 1).T * 32767).round().astype("<i2").tobytes())
+        self._put((np.clip(samples, -1, 1).T * 32767).round().astype("<i2").tobytes())
+        self.seconds += samples.shape[1] / self.sampling_rate
+
+    def _put(self, content):
+        while content:  # a pipe, or a disk that fills up, may take a part
+            content = content[self.file.write(content) or 0 :]
         self.file.flush()

@@ -7,13 +7,15 @@ error), 130 interrupted. What the commands do is in `commands`.
 import argparse
 import contextlib
 import os
+import secrets
 import shutil
-import sys
+import tempfile
 import warnings
 
 from . import __version__, commands
 from .errors import InputError
 from .interrupt import interruptible
+from .telling import patient_streams, quoted, tell
 
 
 def build_parser():
@@ -42,6 +44,7 @@ def build_parser():
     return parser
 
 
+FAILED_GRAPHS = "MS_OM_PATH"  # where MindSpore describes graphs that it could not compile
 MODEL = "folder or hub id, such as facebook/musicgen-small (demo)"
 OUTPUT = "file ending in .wav, .flac or .ogg"
 
@@ -233,7 +236,7 @@ def _add_doctor(parser):
 
 @contextlib.contextmanager
 def quiet(verbose):
-    """Keep MindSpore's messages, and the rank_0 folder it leaves behind when a compilation fails, from the user."""
+    """Keep MindSpore's messages, and the files it writes when a compilation fails, from the user."""
     if verbose:
         yield
         return
@@ -242,40 +245,73 @@ def quiet(verbose):
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    left_behind = os.path.join(os.getcwd(), "rank_0")
-    existed = os.path.exists(left_behind)
+    with warnings.catch_warnings(), _failed_graphs_aside():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module=r"mindmusicgen\b")
+        warnings.showwarning = lambda message, *_, **__: tell(f"mindmusicgen: warning: {message}", error=True)
+        yield
+
+
+@contextlib.contextmanager
+def _failed_graphs_aside():
+    """Context in which MindSpore describes failed compilations in a place of their own, not in rank_0 of the working
+    folder, where other programs may have theirs."""
+    if FAILED_GRAPHS in os.environ:  # the user wants them
+        yield
+        return
+    aside = os.environ[FAILED_GRAPHS] = os.path.join(tempfile.gettempdir(), f"mindmusicgen-{secrets.token_hex(8)}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("always", module=r"mindmusicgen\b")
-            warnings.showwarning = lambda message, *_, **__: print(f"mindmusicgen: warning: {message}", file=sys.stderr)
-            yield
+        yield
     finally:
-        if not existed:
-            shutil.rmtree(left_behind, ignore_errors=True)
+        del os.environ[FAILED_GRAPHS]
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def main(argv=None):
     """Run the command line; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    try:
-        with quiet(arguments.verbose), interruptible() as interrupts:
-            code = arguments.run(arguments, interrupts)
-    except InputError as error:
-        if arguments.verbose:
-            raise
-        print(f"mindmusicgen: error: {error}", file=sys.stderr)
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        from .device import is_memory_error
+    with patient_streams():
+        return _run(arguments)
 
-        if arguments.verbose or not is_memory_error(error):
-            raise
-        advice = "mindmusicgen info MODEL says what a model needs; take a smaller one, less at a time, or shorter audio"
-        print(f"mindmusicgen: error: out of memory; {advice}", file=sys.stderr)
-        return 2
+
+def _run(arguments):
+    """Do what a command says, and put its failures into one sentence."""
+    code = None
+    try:
+        _check_working_folder()
+        with quiet(arguments.verbose), interruptible() as interrupts:
+            code = arguments.run(arguments, interrupts) or 0
+        return code
     except KeyboardInterrupt as interrupt:
+        if code is not None:  # it came when all was done
+            return code
         kept = interrupt.args[0] if interrupt.args else getattr(arguments, "interrupted", "nothing was written")
-        print(f"mindmusicgen: interrupted, {kept}", file=sys.stderr)
+        tell(f"mindmusicgen: interrupted, {kept}", error=True)
         return 130
-    return code or 0
+    except Exception as error:
+        reason = _reason(error)
+        if arguments.verbose or reason is None:
+            raise
+        tell(f"mindmusicgen: error: {reason}", error=True)
+        return 2
+
+
+def _check_working_folder():
+    try:
+        os.getcwd()  # MindSpore cannot be imported without
+    except OSError as error:
+        raise InputError("the working folder does not exist any more; change to one that does") from error
+
+
+def _reason(error):
+    """What the user can do something about, in a sentence; None for whatever is a fault of this package."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:  # a disk or folder that went away meanwhile
+        return f"{error.strerror}{f': {quoted(str(error.filename))}' if error.filename else ''}"
+    from .device import is_memory_error
+
+    if is_memory_error(error):
+        advice = "mindmusicgen info MODEL says what a model needs; take a smaller one, less at a time, or shorter audio"
+        return f"out of memory; {advice}"
+    return None

@@ -1,13 +1,13 @@
 """Codes in a file: what EnCodec made of audio, or the decoder of a prompt, to be decoded or continued later."""
 
-import os
 import zipfile
 import zlib
 
 import numpy as np
 
 from .errors import InputError
-from .files import whole_file
+from .files import check_writable, whole_file
+from .telling import quoted
 
 LARGEST = 1 << 30  # bytes of codes: a day and a half of stereo music
 
@@ -35,11 +35,9 @@ def save_codes(path, codes, sampling_rate, frame_rate):
 
 def check_codes_path(path):
     """Refuse a path that no codes could be written to."""
-    folder = os.path.dirname(os.path.abspath(path))
     if not path.endswith(".npz"):
-        raise InputError(f"codes {path!r} must end in .npz")
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK) or os.path.isdir(path):
-        raise InputError(f"codes {path!r} cannot be written; choose a file in a folder you may write to")
+        raise InputError(f"codes {quoted(path)} must end in .npz")
+    check_writable(path, "codes")
 
 
 def load_codes(path, config=None):

@@ -8,6 +8,7 @@ import time
 
 from . import __version__
 from .errors import InputError
+from .telling import tell
 
 
 def run_generate(arguments, interrupts):
@@ -27,17 +28,38 @@ def run_generate(arguments, interrupts):
     interrupts.check()
     audio = made.audio_values.asnumpy()
     taken = time.perf_counter() - started
-    for number, (path, clip, seed) in enumerate(zip(paths, audio, made.seeds, strict=True)):
-        comment = json.dumps(_recipe(arguments, options, number // arguments.copies, seed), ensure_ascii=False)
-        _write(arguments, path, clip, model.sampling_rate, f", seed {seed}", comment)
-    if arguments.codes:
-        from .codes_file import save_codes
+    with _each_anyway() as attempt:  # what took minutes is not lost because something else cannot be written
+        for number, (path, clip, seed) in enumerate(zip(paths, audio, made.seeds, strict=True)):
+            comment = json.dumps(_recipe(arguments, options, number // arguments.copies, seed), ensure_ascii=False)
+            attempt(_write, arguments, path, clip, model.sampling_rate, f", seed {seed}", comment)
+        if arguments.codes:
+            attempt(_write_codes, arguments, made.audio_codes, model)
+        if arguments.plot:
+            attempt(_plot, arguments, audio, made.audio_codes.asnumpy(), model)
+    tell(f"{taken:.1f} s for {audio.shape[0] * audio.shape[2] / model.sampling_rate:.1f} s of music", error=True)
 
-        save_codes(arguments.codes, made.audio_codes, model.sampling_rate, model.frame_rate)
-        print(f"{arguments.codes}: codes")
-    if arguments.plot:
-        _plot(arguments, audio, made.audio_codes.asnumpy(), model)
-    print(f"{taken:.1f} s for {audio.shape[0] * audio.shape[2] / model.sampling_rate:.1f} s of music", file=sys.stderr)
+
+@contextlib.contextmanager
+def _each_anyway():
+    """Context that gives a function to call others with; the first InputError of theirs is raised at its end."""
+    refused = []
+
+    def attempt(function, *arguments):
+        try:
+            function(*arguments)
+        except InputError as error:
+            refused.append(error)
+
+    yield attempt
+    if refused:
+        raise refused[0]
+
+
+def _write_codes(arguments, codes, model, what="codes"):
+    from .codes_file import save_codes
+
+    save_codes(arguments.codes, codes, model.sampling_rate, model.frame_rate)
+    tell(f"{arguments.codes}: {what}")
 
 
 def _check_generate(arguments):
@@ -91,7 +113,7 @@ def _plot(arguments, audio, codes, model):
         title = prompt if len(prompt) <= 80 else prompt[:77] + "..."
         title = title.replace("$", r"\$")  # two of them would begin a formula
         save_picture(plot_piece(audio[number], model.sampling_rate, codes[number], model.frame_rate, title), path)
-        print(f"{path}: waveform, spectrogram and codes")
+        tell(f"{path}: waveform, spectrogram and codes")
 
 
 def output_paths(output, count):
@@ -226,7 +248,7 @@ def _write(arguments, path, clip, sampling_rate, more="", comment=None):
     peak = write_audio(path, clip, sampling_rate, arguments.normalize, arguments.bit_depth, comment)
     clipped = peak > 1 and arguments.bit_depth != 32
     loud = f", clipped: the peak was {peak:.2f}, and --normalize peak avoids it" if clipped else ""
-    print(f"{path}: {clip.shape[1] / sampling_rate:.2f} s{more}{loud}")
+    tell(f"{path}: {clip.shape[1] / sampling_rate:.2f} s{more}{loud}")
 
 
 @contextlib.contextmanager
@@ -248,7 +270,7 @@ def _stream(arguments, interrupts, pipe):
 
     model, inputs, options = _prepare(arguments)
     options["seed"] = _seed(options["seed"])
-    print(f"seed {options['seed']}", file=sys.stderr)
+    tell(f"seed {options['seed']}", error=True)
     total, output = None, None
 
     def see(done, of):
@@ -265,7 +287,16 @@ def _stream(arguments, interrupts, pipe):
                     output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not arguments.raw)
                 output.write(audio)
     except BrokenPipeError:
-        print("mindmusicgen: whoever listened has stopped", file=sys.stderr)
+        tell(f"mindmusicgen: whoever listened has stopped; {_streamed(output)}", error=True)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(_streamed(output)) from interrupt
+    except OSError as error:
+        raise InputError(f"standard output cannot be written ({error.strerror}); {_streamed(output)}") from error
+
+
+def _streamed(output):
+    """How much of a stream was written."""
+    return f"{output.seconds if output else 0:.1f} s were written to standard output"
 
 
 def _seed(seed):
@@ -302,7 +333,7 @@ def run_encode(arguments, interrupts):
     codes = model.encode(audio[None])
     interrupts.check()
     save_codes(arguments.output, codes, model.sampling_rate, model.frame_rate)
-    print(f"{arguments.output}: {codes.shape[2]} frames of {codes.shape[1]} codebooks")
+    tell(f"{arguments.output}: {codes.shape[2]} frames of {codes.shape[1]} codebooks")
 
 
 def run_decode(arguments, interrupts):
@@ -334,7 +365,7 @@ def run_convert(arguments, interrupts):
         quantize=arguments.quantize,
         **_source(arguments),
     )
-    print(f"{arguments.output}: ready for --model")
+    tell(f"{arguments.output}: ready for --model")
 
 
 def run_export(arguments, interrupts):
@@ -347,7 +378,7 @@ def run_export(arguments, interrupts):
     sizes = {name: getattr(arguments, name) for name in names}
     manifest = export(arguments.model, arguments.output, pieces, **sizes, **_source(arguments))
     size = sum(file["bytes"] for file in manifest["files"].values())
-    print(f"{arguments.output}: {', '.join(manifest['graphs'])}, {size / 1e6:.1f} MB; ready for --mindir")
+    tell(f"{arguments.output}: {', '.join(manifest['graphs'])}, {size / 1e6:.1f} MB; ready for --mindir")
 
 
 def run_info(arguments, interrupts):
@@ -358,7 +389,7 @@ def run_info(arguments, interrupts):
     from .checkpoint.source import resolve
 
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
-        print(read_comment(arguments.model) or f"{arguments.model} does not say how it was made")
+        tell(read_comment(arguments.model) or f"{arguments.model} does not say how it was made")
         return
     folder = arguments.model
     if folder not in PUBLISHED:
@@ -366,7 +397,8 @@ def run_info(arguments, interrupts):
     elif not os.path.isdir(folder):  # their sizes are known: nothing is downloaded to say them
         with contextlib.suppress(InputError):
             folder = resolve(folder, **(_source(arguments) | {"local_files_only": True}))
-    print(describe(folder, arguments.duration, arguments.batch, arguments.table))
+    for line in describe(folder, arguments.duration, arguments.batch, arguments.table).split("\n"):
+        tell(line)
 
 
 def run_batch(arguments, interrupts):
@@ -406,4 +438,4 @@ def run_train(arguments, interrupts):
         freeze_text=arguments.freeze_text,
         **_source(arguments),
     )
-    print(f"{folder}: ready for --model")
+    tell(f"{folder}: ready for --model")

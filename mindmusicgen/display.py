@@ -16,8 +16,9 @@ from matplotlib import font_manager, rcParams
 from matplotlib.figure import Figure
 
 from .errors import InputError
-from .files import whole_file
+from .files import check_writable, whole_file
 from .generation.delay_pattern import FREE, build_pattern, codebook_delays
+from .telling import quoted
 
 FONT = Path(__file__).parent / "fonts" / "DroidSansFallback-GB2312.ttf"
 LABELS = {
@@ -361,13 +362,9 @@ def check_picture(path):
     Raises:
         InputError: for an ending other than .png, or a folder that does not exist or cannot be written.
     """
-    folder = os.path.dirname(os.path.abspath(path))
     if os.path.splitext(path)[1].lower() != ".png":
-        raise InputError(f"plot {path!r} does not end in '.png'; give a name such as out.png")
-    if not os.path.isdir(folder):
-        raise InputError(f"plot {path!r} lies in {folder}, which does not exist; create it first")
-    if os.path.isdir(path) or not os.access(folder, os.W_OK):
-        raise InputError(f"plot {path!r} cannot be written; choose a file in a folder you may write to")
+        raise InputError(f"plot {quoted(path)} does not end in '.png'; give a name such as out.png")
+    check_writable(path, "plot")
 
 
 def save_picture(figure, path):

@@ -1,7 +1,6 @@
 """`mindmusicgen batch`: from its arguments to files in a folder."""
 
 import os
-import sys
 import time
 
 from .. import device as devices
@@ -10,6 +9,7 @@ from ..checkpoint.folder import dtype_name, stored_quantization
 from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..melody_processing import AutoProcessor
+from ..telling import tell
 from .pieces import plan
 from .prompts import SETTINGS, read_prompts
 from .ranks import rank_and_size
@@ -57,10 +57,10 @@ def batch(arguments, interrupts):
         writer.list_failures()
     taken = time.perf_counter() - started
     of = f"rank {rank} of {size}: " if size > 1 else ""
-    print(
+    tell(
         f"{of}{len(share)} pieces: {writer.made} made, {len(share) - len(left)} were there already, "
         f"{len(writer.failed)} failed{f', see {failures}' if writer.failed else ''}; {taken:.1f} s",
-        file=sys.stderr,
+        error=True,
     )
     # msrun ends all processes when one reports an error, and the others are still at work.
     return 1 if writer.failed and size == 1 else 0

@@ -15,8 +15,9 @@ from ..checkpoint.folder import model_class
 from ..checkpoint.info import enough_memory
 from ..checkpoint.source import resolve
 from ..errors import InputError
-from ..files import whole_file
+from ..files import remove_leftovers, whole_file
 from ..melody_processing import AutoProcessor
+from ..telling import tell
 from .pieces import batches
 
 FAILURES = "failures"  # name of the file that lists them
@@ -92,12 +93,12 @@ class Writer:
             self.fail(piece, reason_of(error))
             return
         self.made += 1
-        print(f"{piece.path}: {clip.shape[1] / self.sampling_rate:.2f} s, seed {piece.prompt.seed}", flush=True)
+        tell(f"{piece.path}: {clip.shape[1] / self.sampling_rate:.2f} s, seed {piece.prompt.seed}")
 
     def fail(self, piece, reason):
         """A piece could not be made."""
         self.failed.append({"id": piece.prompt.id, "line": piece.prompt.line, "error": reason})
-        print(f"{piece.path}: failed: {reason}", flush=True)
+        tell(f"{piece.path}: failed: {reason}")
         self.list_failures()
 
     def list_failures(self):
@@ -184,6 +185,7 @@ def alone_in(folder, shared=False):
             raise InputError(f"another run works on {folder!r}; wait for it, or give another folder") from error
         except OSError:
             pass  # a file system without locks
+        remove_leftovers(folder)
         yield
     finally:
         os.close(handle)

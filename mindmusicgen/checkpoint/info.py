@@ -6,6 +6,7 @@ import os
 
 from .. import device as devices
 from ..errors import InputError
+from ..telling import printable
 from . import sizes
 from .audiocraft import is_audiocraft
 from .folder import load_config, open_folder, stored_quantization
@@ -188,7 +189,7 @@ def describe(folder, seconds=10.0, batch=1, with_table=False):
     said = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
     millions = {name: f"{count / 1e6:.1f} M parameters" for name, count in counts.items()}
     lines = [
-        f"{folder}: {kind}, {channels}, {layout}",
+        f"{printable(folder)}: {kind}, {channels}, {layout}",
         f"  text encoder  {text.num_layers} layers of {text.d_model}, {millions['text encoder']}",
         f"  decoder       {decoder.num_hidden_layers} layers of {decoder.hidden_size}, "
         f"{decoder.num_attention_heads} heads, {decoder.num_codebooks} codebooks of {decoder.vocab_size}, "

@@ -3,11 +3,11 @@
 import errno
 import glob
 import os
-import sys
 from pathlib import Path
 
 from ..errors import InputError, clip
 from ..progress import someone_watches
+from ..telling import tell
 from .json_file import read_json
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
@@ -99,7 +99,7 @@ def _download(model, options, weights):
     from huggingface_hub import HfApi, snapshot_download
 
     if someone_watches():  # an unreachable hub takes half a minute of silent retries
-        print(f"asking the hub for {model}", file=sys.stderr)
+        tell(f"asking the hub for {model}", error=True)
     names = HfApi().list_repo_files(model, revision=options["revision"])
 
     def fetch(chosen):

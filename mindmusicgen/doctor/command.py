@@ -32,7 +32,7 @@ def doctor(arguments, interrupts):
     _check(arguments)
     report = Report(arguments.report)
     report.write()  # now, not after minutes: can it be written?
-    print("What is installed")
+    report.show("What is installed")
     report.facts("installed", environment.facts())
     report.add(variables=environment.variables(), npu_smi=environment.npu_smi())
     try:
@@ -94,9 +94,9 @@ def _run(report, interrupts, device, dtype, quick):
             report.running(check.name)
             report.result(checks.run(part, check))
 
-    print("Operators against their references: largest error, tolerance")
+    report.show("Operators against their references: largest error, tolerance")
     run_all("operator", operator_checks.checks(device, DTYPES[dtype]))
-    print("The demo model against golden values")
+    report.show("The demo model against golden values")
     try:
         gold = golden.load()
         stages = _open(dtype)
@@ -107,11 +107,11 @@ def _run(report, interrupts, device, dtype, quick):
     if not all(result.passed for result in report.results):
         report.note("no benchmark, because something is wrong")
         return
-    print("A short benchmark on the demo model")
+    report.show("A short benchmark on the demo model")
     report.running("benchmark")
     found = benchmark.measure(stages, gold, QUICK_SECONDS if quick else MUSIC_SECONDS)
     report.add(benchmark={name: float(f"{value:.4g}") for name, value in found.items()}, running=None)
-    print(
+    report.show(
         f"  {found['step_ms']:.1f} ms a step, {found['codec_ms']:.0f} ms to decode a second, "
         f"{found['real_time_factor']:.2f} s of work for a second of music"
     )

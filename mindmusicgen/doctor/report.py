@@ -6,6 +6,7 @@ import json
 import math
 
 from ..files import whole_file
+from ..telling import tell
 
 FORMAT = 1
 WIDTH = 34  # of the first column
@@ -19,7 +20,7 @@ class Report:
         show (callable): takes each line for the screen.
     """
 
-    def __init__(self, path, show=print):
+    def __init__(self, path, show=tell):
         self.path, self.show, self.results = path, show, []
         made = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self.content = {"report": "mindmusicgen doctor", "format": FORMAT, "made": made, "verdict": "unfinished"}

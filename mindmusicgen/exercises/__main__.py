@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from ..errors import InputError
+from ..telling import patient_streams, tell
 from .marking import SECONDS, mark_notebook, notebooks, summary, write_marks
 
 
@@ -18,18 +19,24 @@ def main(argv=None):
     parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the messages (en)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"that a notebook may run ({SECONDS:g})")
     arguments = parser.parse_args(argv)
+    with patient_streams():
+        return _mark(arguments)
+
+
+def _mark(arguments):
     try:
         marks = []
         for path in notebooks(arguments.folder):
             for mark in mark_notebook(path, arguments.folder, arguments.language, arguments.seconds):
                 marks.append(mark)
-                print("✓" if mark.passed else "✗", mark.notebook, mark.exercise, flush=True)
+                tell(f"{'✓' if mark.passed else '✗'} {mark.notebook} {mark.exercise}")
         write_marks(marks, arguments.output)
     except InputError as error:
-        print(f"mindmusicgen.exercises: error: {error}", file=sys.stderr)
+        tell(f"mindmusicgen.exercises: error: {error}", error=True)
         return 2
-    print(summary(marks))
-    print(f"{arguments.output}: {len(marks)} marks with what to tell the students")
+    for line in summary(marks).split("\n"):
+        tell(line)
+    tell(f"{arguments.output}: {len(marks)} marks with what to tell the students")
     return 0
 
 

@@ -9,14 +9,12 @@ import csv
 import hashlib
 import json
 import os
-import sys
 import time
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..audio import READABLE, UnusableAudio, read_audio
 from ..errors import InputError
@@ -24,7 +22,8 @@ from ..files import whole_file
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..interrupt import interruptible
 from ..processing import MAX_TOKENS
-from ..progress import someone_watches
+from ..progress import progress_bar, someone_watches
+from ..telling import tell
 from .language_model import CaptionedCodes
 
 TABLES = ("metadata.jsonl", "metadata.csv")
@@ -210,8 +209,8 @@ def code_audio(model, folder, pairs, frames, path):
         return coded
     watched = someone_watches()
     if not watched:
-        print(f"coding {len(pairs) - coded.done} audio files", flush=True)
-    bar = tqdm(total=len(pairs), initial=coded.done, unit="file", desc="coding", disable=not watched)
+        tell(f"coding {len(pairs) - coded.done} audio files")
+    bar = progress_bar(total=len(pairs), initial=coded.done, unit="file", desc="coding", disable=not watched)
     with interruptible() as interrupts, bar:
         try:
             while coded.done < len(pairs):
@@ -358,7 +357,7 @@ def report(skipped, used, path):
         return ""
     reasons = [reason for _, reason in skipped]
     counts = ", ".join(f"{reasons.count(reason)} x {reason}" for reason in sorted(set(reasons)))
-    print(f"mindmusicgen: skipped {len(skipped)}, used {used} ({counts}); the list is {path}", file=sys.stderr)
+    tell(f"mindmusicgen: skipped {len(skipped)}, used {used} ({counts}); the list is {path}", error=True)
     return f" ({counts})"
 
 

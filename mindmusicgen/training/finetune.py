@@ -16,6 +16,7 @@ from ..composite import MusicgenForConditionalGeneration
 from ..errors import InputError
 from ..generation.settings import TRAINED_SECONDS, window_frames
 from ..processing import MusicgenProcessor
+from ..telling import tell
 from .data import SHORTEST, captioned_codes, clip_frames, output_file
 from .language_model import LanguageModelLoss
 from .loop import CURVES, STATE, Trainer, plot_history
@@ -81,7 +82,7 @@ def finetune(
         warmup=min(100, steps // 10),
     )
     if trainer.resume():
-        print(f"going on from step {trainer.step} of {steps}", flush=True)
+        tell(f"going on from step {trainer.step} of {steps}")
     _fit(trainer, clips, max(1, min(20, steps // 10)))
     target = os.path.join(output, MODEL)
     _write_model(network, source, target)

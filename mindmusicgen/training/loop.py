@@ -10,13 +10,13 @@ import time
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
-from tqdm.auto import tqdm
 
 from ..checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from ..errors import InputError
 from ..files import whole_file
 from ..interrupt import interruptible
-from ..progress import someone_watches
+from ..progress import progress_bar, someone_watches
+from ..telling import tell
 
 STATE, HISTORY, CURVES = "training_state.safetensors", "history.jsonl", "curves.png"
 
@@ -177,7 +177,7 @@ class Trainer:
         """
         names, saved = self.network.metric_names, time.monotonic()
         watched = someone_watches() if show is None else show
-        bar = tqdm(total=self.steps, initial=self.step, unit="step", disable=not watched)
+        bar = progress_bar(total=self.steps, initial=self.step, unit="step", disable=not watched)
         with interruptible() as interrupts, bar:
             try:
                 while self.step < self.steps:
@@ -196,7 +196,7 @@ class Trainer:
                         loss = self._record(names)[names[0]]
                         bar.set_postfix({names[0]: f"{loss:.3f}"})
                         if not watched:
-                            print(f"step {self.step} of {self.steps}: {names[0]} {loss:.4f}", flush=True)
+                            tell(f"step {self.step} of {self.steps}: {names[0]} {loss:.4f}")
                     if time.monotonic() - saved > self.save_seconds:
                         self.save()
                         saved = time.monotonic()
