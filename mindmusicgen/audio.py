@@ -5,99 +5,80 @@ import hashlib
 import io
 import os
 import wave
-from fractions import Fraction
 
 import numpy as np
 
 from .errors import InputError
 from .files import check_writable, whole_file
+from .samples import LONGEST, UnusableAudio, as_clip, check_length, checked_rate, fit_blocks, peak_of
 from .telling import quoted
 
-READABLE = (".wav", ".flac", ".ogg", ".mp3")
-RATES = (1_000, 1_000_000)  # samples per second; a header beyond them is damaged, and resampling would take hours
 FORMATS = {  # container, and for each bit depth its encoding, the default first
     ".wav": ("WAV", {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}),
     ".flac": ("FLAC", {24: "PCM_24", 16: "PCM_16"}),
     ".ogg": ("OGG", {None: "VORBIS"}),
 }
 NORMALIZATIONS = ("none", "peak", "loudness")
-SILENCE = 1e-4  # a peak below it is no music: 16 bit audio has a step of 3e-5
 PEAK = 10 ** (-1 / 20)  # -1 dBFS: room for what lossy encoders add
 LOUDNESS = -14.0  # LUFS: what streaming services play at
 LONGEST_TEXT = 600  # bytes of a text that a comment keeps; libsndfile leaves out a .wav file's comment beyond some 2 kB
 
 
-class UnusableAudio(InputError):
-    """An audio file that cannot be used.
-
-    Args:
-        path (str): the file.
-        reason (str): what is wrong, a few words that follow its name.
-        wanted (str): what would be right.
-    """
-
-    def __init__(self, path, reason, wanted):
-        super().__init__(f"audio {path!r} {reason}; {wanted}")
-        self.reason = reason
-
-
-def read_audio(path, sampling_rate, channels):
+def read_audio(path, sampling_rate, channels, longest=LONGEST, upto=None):
     """Read one clip, mixed to `channels` and resampled to `sampling_rate`.
 
-    A file with as many channels is taken as it is; any other is mixed to one, which is repeated.
+    A file with as many channels is taken as it is; any other is mixed to one, which is repeated. Recordings that follow
+    each other in one file (chained Ogg) are joined. A file whose header does not know its length is read to its end.
 
     Args:
         path (str): a file that libsndfile reads, such as .wav, .flac, .ogg or .mp3.
         sampling_rate (int): samples per second of the result.
         channels (int): channels of the result.
+        longest (float): seconds; what is longer is refused, if its header says so before anything is decoded.
+        upto (float): seconds that are wanted of the beginning of a file of any length; None for all.
 
     Returns:
         numpy.ndarray: float32, [channels, samples], in -1 to 1 unless the file goes beyond.
 
     Raises:
-        UnusableAudio: if the file cannot be read, is empty, or holds samples that are not finite.
+        UnusableAudio: if the file cannot be read, is empty or too long, holds samples that are not finite, or its sides
+            cancel when they are mixed.
     """
-    import soundfile
+    from .sound_file import SoundFile
 
-    try:
-        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:  # libsndfile's are RuntimeErrors
-        raise UnusableAudio(path, "cannot be read", f"expected a whole {', '.join(READABLE)} file") from error
-    if not RATES[0] <= rate <= RATES[1]:
-        raise UnusableAudio(
-            path, "has an impossible sampling rate", f"it says {rate}; expected {RATES[0]} to {RATES[1]}"
-        )
-    if not values.size:
-        raise UnusableAudio(path, "is empty", "expected at least one sample")
-    try:
-        return fit_audio(path, values.T, rate, sampling_rate, channels)
-    except InputError as error:
-        raise UnusableAudio(path, "holds samples that are not finite", "expected numbers in -1 to 1") from error
+    file = SoundFile(path)
+    if upto is None and np.isfinite(file.seconds):
+        check_length(file.name, file.seconds, longest)
+    pieces, samples, most = [], 0, round((longest if upto is None else upto) * sampling_rate)
+    for piece in read_blocks(file, sampling_rate, channels):
+        pieces.append(piece)
+        samples += piece.shape[1]
+        if samples > most + 1:  # the last sample of a resampled file may lie behind its end
+            if upto is None:
+                check_length(file.name, np.inf, longest)
+            break
+    return np.concatenate(pieces, axis=1)[:, : None if upto is None else most]
 
 
-def fit_audio(name, values, rate, sampling_rate, channels):
-    """Mix a clip to `channels` and resample it from `rate` to `sampling_rate`; see `read_audio`.
+def read_blocks(file, sampling_rate, channels):
+    """The same piece by piece, for files of any length.
 
     Args:
-        name (str): of the clip, for messages.
-        values (numpy.ndarray): [channels of the clip, samples].
+        file (SoundFile): the file.
 
-    Returns:
-        numpy.ndarray: float32, [channels, samples].
+    Yields:
+        numpy.ndarray: float32, [channels, n] with n above 0.
 
     Raises:
-        InputError: if samples are not finite.
+        UnusableAudio: as `read_audio`, but for the length.
     """
-    from scipy.signal import resample_poly
-
-    if len(values) != channels:
-        values = np.repeat(values.mean(axis=0, keepdims=True), channels, axis=0)
-    if not np.isfinite(values).all():
-        raise InputError(f"{name} holds samples that are not finite; expected numbers in -1 to 1")
-    ratio = Fraction(sampling_rate, rate)
-    if ratio != 1:
-        values = resample_poly(values, ratio.numerator, ratio.denominator, axis=1)
-    return np.ascontiguousarray(values, np.float32)
+    empty = True
+    for rate, blocks in file.recordings():
+        for values in fit_blocks(file.name, blocks, rate, sampling_rate, channels):
+            empty = False
+            yield values
+    if empty:
+        raise UnusableAudio(file.name, "is empty", "expected at least one sample")
 
 
 def check_output(path, bit_depth=None, room=0):
@@ -159,7 +140,8 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
 
     Args:
         path (str): file ending in .wav, .flac or .ogg (Vorbis).
-        samples (numpy.ndarray | Tensor): [channels, samples] or [samples]; beyond -1 to 1 they are clipped.
+        samples (numpy.ndarray | Tensor): floats, [channels, samples], [samples, channels] or [samples], of 1 or 2
+            channels; beyond -1 to 1 they are clipped.
         sampling_rate (int): samples per second.
         normalize (str): "none", "peak" or "loudness"; see `normalized`.
         bit_depth (int): of .wav 16 (default), 24 or 32 (float, not clipped), of .flac 24 (default) or 16.
@@ -169,15 +151,13 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
         float: the largest absolute sample before clipping.
 
     Raises:
-        InputError: if the path cannot be written or the samples are not finite.
+        InputError: if the path cannot be written, or these are no samples of one clip.
     """
     import soundfile
 
     check_output(path, bit_depth)
-    values = np.atleast_2d(samples.asnumpy() if hasattr(samples, "asnumpy") else np.asarray(samples))
-    if not np.isfinite(values).all():
-        raise InputError(f"the audio for {path!r} holds samples that are not finite; the checkpoint may be damaged")
-    values = normalized(values, sampling_rate, normalize)
+    sampling_rate = checked_rate(sampling_rate)
+    values = normalized(as_clip(f"the audio for {quoted(path)}", samples, loudest=np.inf), sampling_rate, normalize)
     kind, subtypes = FORMATS[os.path.splitext(path)[1].lower()]
     subtype = subtypes[next(iter(subtypes)) if bit_depth is None else bit_depth]
     layout = {"samplerate": sampling_rate, "channels": len(values), "format": kind, "subtype": subtype}
@@ -195,7 +175,7 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
     except (OSError, AssertionError, soundfile.LibsndfileError) as error:
         reason = getattr(error, "strerror", None) or "is there room on the disk?"
         raise InputError(f"output {quoted(path)} cannot be written ({reason}); choose another place") from error
-    return float(np.abs(values).max(initial=0.0))
+    return peak_of(values)
 
 
 def shortened(text):
@@ -212,13 +192,9 @@ def read_comment(path):
     Raises:
         UnusableAudio: if the file cannot be read.
     """
-    import soundfile
+    from .sound_file import comment_of
 
-    try:
-        with soundfile.SoundFile(path) as file:
-            return file.comment
-    except (OSError, RuntimeError) as error:
-        raise UnusableAudio(path, "cannot be read", f"expected a whole {', '.join(READABLE)} file") from error
+    return comment_of(path)
 
 
 class PcmStream:

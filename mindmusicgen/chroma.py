@@ -9,6 +9,9 @@ import functools
 
 import numpy as np
 
+from .errors import InputError
+from .samples import as_clip, checked_rate
+
 N_FFT, HOP_LENGTH, NUM_CHROMA = 16384, 4096, 12  # half a second at 32 kHz, every eighth of a second
 A0 = 27.5  # Hz, the lowest note of a piano; pitch is counted from here
 CENTRE, SPREAD = 5.0, 2.0  # octaves above A0 that count most, and how far around them
@@ -47,8 +50,14 @@ def chroma_energies(audio, sampling_rate, n_fft=N_FFT, hop_length=HOP_LENGTH, nu
 
     Returns:
         numpy.ndarray: [1 + samples // hop_length, num_chroma] float64; audio shorter than n_fft counts as that long.
+
+    Raises:
+        InputError: if this is no audio of one channel, or the rate is none that audio has.
     """
-    audio = np.asarray(audio, np.float64)
+    audio, sampling_rate = as_clip("audio", audio), checked_rate(sampling_rate)
+    if len(audio) > 1:
+        raise InputError(f"audio has {len(audio)} channels; chroma is of one: mix them, or give one")
+    audio = np.asarray(audio[0], np.float64)
     missing = max(n_fft - len(audio), 0)
     audio = np.pad(audio, (missing // 2, missing - missing // 2))
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(audio, n_fft // 2, mode="reflect"), n_fft)[::hop_length]
@@ -74,6 +83,9 @@ def chroma_features(audio, sampling_rate, n_fft=N_FFT, hop_length=HOP_LENGTH, nu
 
     Returns:
         numpy.ndarray: [1 + samples // hop_length, num_chroma] float32; audio shorter than n_fft counts as that long.
+
+    Raises:
+        InputError: if this is no audio of one channel, or the rate is none that audio has.
     """
     energies = chroma_energies(audio, sampling_rate, n_fft, hop_length, num_chroma)
     return np.eye(num_chroma, dtype=np.float32)[energies.argmax(axis=1)]

@@ -66,6 +66,7 @@ def _check_generate(arguments):
     """Refuse what can be refused before anything is loaded."""
     from .audio import check_output
     from .codes_file import check_codes_path
+    from .processing import check_words
 
     if arguments.copies < 1:
         raise InputError(f"copies is {arguments.copies}; expected a whole number of at least 1")
@@ -89,10 +90,12 @@ def _check_generate(arguments):
 
         for path in output_paths(arguments.plot, pieces):
             check_picture(path)
-    if not all(prompt.strip() for prompt in arguments.prompts):
-        raise InputError("a prompt is empty; describe the music, as in '80s pop track with bassy drums and synth'")
+    for prompt in arguments.prompts:
+        check_words("a prompt", prompt)
     if arguments.negative_prompt is not None and not arguments.prompts:
         raise InputError("a negative prompt needs a prompt beside it; describe the music as well")
+    if arguments.negative_prompt is not None:
+        check_words("the negative prompt", arguments.negative_prompt)
     if arguments.mindir and (arguments.output == "-" or arguments.melody or arguments.quantization):
         raise InputError(
             "--mindir makes files from text and audio prompts; leave --output -, --melody, --quantization out"
@@ -383,10 +386,11 @@ def run_export(arguments, interrupts):
 
 def run_info(arguments, interrupts):
     """`mindmusicgen info`"""
-    from .audio import READABLE, read_comment
+    from .audio import read_comment
     from .checkpoint.info import describe
     from .checkpoint.sizes import PUBLISHED
     from .checkpoint.source import resolve
+    from .samples import READABLE
 
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
         tell(read_comment(arguments.model) or f"{arguments.model} does not say how it was made")

@@ -26,6 +26,7 @@ from .models.quantized import QuantizedMusicgenDecoder
 from .models.t5 import T5Encoder
 from .ops.memory import release_free_memory, release_mapped
 from .quantization import expand_without_kernels, quantise_model
+from .samples import as_batch
 from .submodels.composite import forward
 
 PIECE_SECONDS = 5.0  # of more than 30 s that are decoded at a time
@@ -207,6 +208,8 @@ class MusicgenForConditionalGeneration(nn.Cell):
         Returns:
             Seq2SeqLMOutput
         """
+        inputs.refuse_melody(arguments)
+        arguments.pop("input_features", None)
         return forward(self, input_ids, attention_mask, **arguments)
 
     def logits(self, input_ids, attention_mask, decoder_input_ids):
@@ -331,7 +334,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
         """Audio to codes; each length compiles a graph of its own.
 
         Args:
-            audio (numpy.ndarray | Tensor): [B, channels, samples] at `sampling_rate`, in -1 to 1.
+            audio (numpy.ndarray | Tensor): floats, [B, channels, samples] at `sampling_rate`, in -1 to 1.
 
         Returns:
             Tensor: [B, K, frames] int32; stereo models interleave left and right codebooks.
@@ -339,12 +342,8 @@ class MusicgenForConditionalGeneration(nn.Cell):
         Raises:
             InputError: for another number of channels, or samples that are not finite.
         """
-        values = inputs.as_array("audio", audio, 3).astype(np.float32)
         channels = self.config.decoder.audio_channels
-        if values.shape[1] != channels:
-            raise InputError(f"audio has {values.shape[1]} channels; this model has {channels}")
-        if not values.size or not np.isfinite(values).all():
-            raise InputError("audio is empty or holds samples that are not finite; expected numbers in -1 to 1")
+        values = as_batch("audio", audio, channels)
         sides = np.concatenate([values[:, side : side + 1] for side in range(channels)], axis=0)
         quantizers = self.config.decoder.num_codebooks // channels
         codes, _ = self.encode_audio(Tensor(sides), quantizers)

@@ -15,9 +15,12 @@ import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.figure import Figure
 
+from .audio import read_audio
 from .errors import InputError
 from .files import check_writable, whole_file
 from .generation.delay_pattern import FREE, build_pattern, codebook_delays
+from .samples import as_clip, is_path, recordings
+from .sound_file import SoundFile
 from .telling import quoted
 
 FONT = Path(__file__).parent / "fonts" / "DroidSansFallback-GB2312.ttf"
@@ -118,9 +121,9 @@ def player(audio, rate=None, captions=None):
     """Something to press play on, in a notebook. The sound is kept as MP3, so that notebooks stay small.
 
     Args:
-        audio (Tensor | numpy.ndarray | Sequence | str): [samples], [channels, samples], [B, channels, samples], or a
-            list of the first two, which gives a player for each; or an audio file.
-        rate (int): samples per second; a file knows its own.
+        audio (Tensor | numpy.ndarray | Sequence | str): floats, [samples], [channels, samples], [samples, channels],
+            [B, channels, samples]; an audio file; (rate, samples); or a list of these, which gives a player for each.
+        rate (int): samples per second of arrays; a file knows its own.
         captions (str | Sequence[str]): a line above each player.
 
     Returns:
@@ -131,18 +134,12 @@ def player(audio, rate=None, captions=None):
     """
     from IPython.display import HTML
 
-    if isinstance(audio, (str, os.PathLike)):
-        audio, rate = _read(audio)
-    _check_rate(rate)
-    if not isinstance(audio, (list, tuple)):
-        audio = _array(audio)
-        audio = audio if audio.ndim == 3 else [audio]
-    clips = [_clip(clip) for clip in audio]
+    clips = [_heard(*one) for one in recordings(audio, rate)]
     captions = [captions] if isinstance(captions, str) else list(captions or [""] * len(clips))
-    if not clips or len(captions) != len(clips):
+    if len(captions) != len(clips):
         raise InputError(f"there are {len(captions)} captions for {len(clips)} clips; give one for each")
     parts = []
-    for clip, caption in zip(clips, captions, strict=True):
+    for (clip, rate), caption in zip(clips, captions, strict=True):
         kind, sound = _encoded(clip, rate)
         title = f"<div>{html.escape(caption)}</div>" if caption else ""
         source = f"data:{kind};base64,{base64.b64encode(sound).decode()}"
@@ -150,17 +147,12 @@ def player(audio, rate=None, captions=None):
     return HTML("".join(parts))
 
 
-def _read(path):
-    """Samples [channels, samples] of a file and their rate."""
-    import soundfile
-
-    try:
-        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"audio {os.fspath(path)!r} cannot be read; expected a whole .wav, .flac or .ogg file"
-        ) from error
-    return values.T, rate
+def _heard(audio, rate):
+    """A file or an array as a clip [channels, samples] and its rate."""
+    if not is_path(audio):
+        return as_clip("audio", audio), rate
+    file = SoundFile(audio)
+    return read_audio(audio, file.rate, file.channels if file.channels <= 2 else 1), file.rate
 
 
 def _encoded(clip, rate):
@@ -191,7 +183,7 @@ def plot_waveform(audio, rate, title=None):
     Raises:
         InputError: if this is no audio.
     """
-    clip = _clip(audio)
+    clip = as_clip("audio", audio)
     figure = Picture(height=1.9)
     _draw_waveform(figure.subplots(), clip, _check_rate(rate), title)
     return figure
@@ -212,7 +204,7 @@ def plot_spectrogram(audio, rate, title=None, highest=None):
     Raises:
         InputError: if this is no audio.
     """
-    clip = _clip(audio)
+    clip = as_clip("audio", audio)
     figure = Picture()
     _draw_spectrogram(figure, figure.subplots(), clip, _check_rate(rate), title, highest)
     return figure
@@ -254,7 +246,7 @@ def plot_piece(audio, rate, codes=None, frame_rate=50, title=None):
     Raises:
         InputError: if this is no audio, or these are no codes.
     """
-    clip, rate = _clip(audio), _check_rate(rate)
+    clip, rate = as_clip("audio", audio), _check_rate(rate)
     codes = None if codes is None else _codes(codes)
     heights = [1.6, 2.4] if codes is None else [1.6, 2.4, 1.6]
     figure = Picture(height=sum(heights))
@@ -434,25 +426,6 @@ def _draw_codes(figure, axes, codes, frame_rate, title):
 def _array(values):
     """A Tensor or anything that NumPy takes, as an array."""
     return values.asnumpy() if hasattr(values, "asnumpy") else np.asarray(values)
-
-
-def _clip(audio):
-    """One clip, float32 [channels, samples]."""
-    values = _array(audio)
-    if values.ndim == 3 and len(values) == 1:
-        values = values[0]
-    if values.ndim == 1:
-        values = values[None]
-    if values.ndim != 2 or not values.size or not np.issubdtype(values.dtype, np.floating):
-        raise InputError(
-            f"audio has shape {values.shape} and type {values.dtype}; expected floats, (samples,) or (channels, "
-            "samples): of a batch give one piece, as in audio[0]"
-        )
-    if len(values) > 2:
-        raise InputError(f"audio has {len(values)} channels; expected 1 or 2, with the channels as the first axis")
-    if not np.isfinite(values).all():
-        raise InputError("audio holds samples that are not finite; expected numbers in -1 to 1")
-    return values.astype(np.float32)
 
 
 def _codes(codes):

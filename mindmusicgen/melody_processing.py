@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .audio import SILENCE
+from .audio import read_audio
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .chroma import HOP_LENGTH, N_FFT, NUM_CHROMA, chroma_features
 from .errors import InputError
-from .processing import LAYOUT, MusicgenProcessor, as_tensor, checked_layout, config_layout, is_melody, is_path
+from .processing import LAYOUT, MusicgenProcessor, _count, as_tensor, checked_layout, config_layout, is_melody
+from .samples import SILENCE, as_samples, is_path, peak_of, recordings
+from .sound_file import SoundFile
+
+LONGEST_MELODY = 3600.0  # seconds, for music as long
 
 
 class AutoProcessor:
@@ -123,7 +127,8 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
             batch = BatchEncoding({})
         else:
             batch = super().__call__(text, audio_prompt, sampling_rate, negative_text, padding, return_tensors)
-        batch["input_features"] = as_tensor(self._melodies(audio, sampling_rate, padding, truncation), return_tensors)
+        melodies = self._melodies(audio, sampling_rate, padding, truncation, _count(text))
+        batch["input_features"] = as_tensor(melodies, return_tensors)
         return batch
 
     def get_unconditional_inputs(self, num_samples=1, return_tensors="ms"):
@@ -147,32 +152,45 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
         made = {"input_ids": ids, "attention_mask": np.zeros_like(ids)}
         return BatchEncoding({name: as_tensor(values, return_tensors) for name, values in made.items()})
 
-    def _melodies(self, audio, sampling_rate, padding, truncation):
+    def _melodies(self, audio, sampling_rate, padding, truncation, prompts):
         """Chroma of each melody, [B, frames, num_chroma] float32."""
         if getattr(audio, "ndim", 0) == 4:
-            stems = np.asarray(audio.asnumpy() if hasattr(audio, "asnumpy") else audio)
+            stems = as_samples("audio", audio)
             if stems.shape[1] <= max(self.chroma.stem_indices):
                 raise InputError(f"audio has {stems.shape[1]} stems; expected the four that Demucs separates")
             audio = list(stems[:, list(self.chroma.stem_indices)].sum(axis=1))
-        clips = [clip[0] for clip in self._clips(audio, sampling_rate, 1)]
-        several = isinstance(audio, (list, tuple)) and len(clips) == len(audio)
-        names = [repr(one) if is_path(one) else str(i + 1) for i, one in enumerate(audio if several else [audio])]
-        most = self.chroma.chunk_length * self.sampling_rate
-        for i, name in enumerate(names):
-            if np.abs(clips[i]).max() < SILENCE:
+        clips = []
+        for number, (one, rate) in enumerate(recordings(audio, sampling_rate, prompts), 1):
+            name = repr(one) if is_path(one) else str(number)
+            clip, seconds = self._melody(one, rate, truncation)
+            if peak_of(clip) < SILENCE:
                 raise InputError(f"melody {name} is silent; give a recording with a tune, or leave it out")
-            if truncation and len(clips[i]) > most:
-                seconds = len(clips[i]) / self.sampling_rate
+            if truncation and seconds > self.chroma.chunk_length:
+                long = f"{seconds:.1f} s" if np.isfinite(seconds) else "more"
                 warnings.warn(
-                    f"melody {name} has {seconds:.1f} s and the model hears {self.chroma.chunk_length} s: its end is "
-                    "cut off",
+                    f"melody {name} has {long} and the model hears {self.chroma.chunk_length} s: its end is cut off",
                     stacklevel=4,
                 )
-                clips[i] = clips[i][:most]
+            clips.append(clip)
         longest = max(len(clip) for clip in clips)
         if not padding and any(len(clip) != longest for clip in clips):
             raise InputError("the melodies differ in length; call the processor with padding=True")
         return np.stack([self._chroma(clip, longest) for clip in clips])
+
+    def _melody(self, audio, rate, truncation):
+        """One recording, [N], and the seconds it has in full."""
+        if not truncation:
+            clip = self._clip(audio, rate, 1, LONGEST_MELODY)[0]
+            return clip, len(clip) / self.sampling_rate
+        heard = self.chroma.chunk_length
+        if not is_path(audio):
+            clip = self._clip(audio, rate, 1, np.inf)[0]
+            return clip[: heard * self.sampling_rate], len(clip) / self.sampling_rate
+        seconds = SoundFile(audio).seconds
+        clip = read_audio(os.fspath(audio), self.sampling_rate, 1, upto=heard)[0]
+        if len(clip) < heard * self.sampling_rate:
+            seconds = len(clip) / self.sampling_rate  # a header that does not know it, or is wrong
+        return clip, seconds
 
     def _chroma(self, clip, length):
         """Chroma of one melody that is padded to `length` samples, [frames, num_chroma]."""

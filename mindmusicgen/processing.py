@@ -2,15 +2,17 @@
 
 import json
 import os
+import reprlib
 import warnings
 
 import numpy as np
 
-from .audio import fit_audio, read_audio
+from .audio import read_audio
 from .checkpoint.audiocraft import audio_layout, is_audiocraft, tokenizer_folder
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .errors import InputError
+from .samples import LONGEST, as_clip, fit_clip, is_path, recordings
 
 MAX_TOKENS = 512  # what T5 was trained on
 LAYOUT = "preprocessor_config.json"
@@ -74,8 +76,9 @@ class MusicgenProcessor:
 
         Args:
             text (str | Sequence[str]): one prompt or several.
-            audio (str | numpy.ndarray | Sequence): a file, or samples in -1 to 1, [N] or with the channels as the
-                shorter of two axes; or one of these for each prompt. Mixed to the model's channels and resampled.
+            audio (str | numpy.ndarray | Sequence): a file, or samples as floats in -1 to 1, [N], [channels, N] or
+                [N, channels], or (rate, samples); or a list of these, one for each prompt, or [B, channels, N]. Of 1 or
+                2 channels and at most 10 minutes; mixed to the model's channels and resampled.
             sampling_rate (int): samples per second of arrays; files know their own.
             negative_text (str | Sequence[str]): what the music should not be, for all prompts or one each.
             padding (bool): pad to the longest prompt: text on the right, audio on the left.
@@ -102,7 +105,7 @@ class MusicgenProcessor:
         if negative_text is not None:
             made |= {f"negative_{name}": values for name, values in self._tokens(negative_text, padding).items()}
         if audio is not None:
-            made |= self._audio(audio, sampling_rate, padding)
+            made |= self._audio(audio, sampling_rate, padding, _count(text))
         return BatchEncoding({name: as_tensor(values, return_tensors) for name, values in made.items()})
 
     def _tokens(self, text, padding):
@@ -111,8 +114,7 @@ class MusicgenProcessor:
         if not prompts:
             raise InputError("text is an empty list; give a prompt such as '80s pop track with bassy drums and synth'")
         for prompt in prompts:
-            if not isinstance(prompt, str) or not prompt.strip():
-                raise InputError(f"a prompt is {prompt!r}; expected some words that describe the music")
+            check_words("a prompt", prompt)
             self._warn_if_long(prompt)
         encoded = self.tokenizer(prompts, padding=padding, truncation=True, max_length=MAX_TOKENS)
         lengths = {len(ids) for ids in encoded["input_ids"]}
@@ -120,9 +122,10 @@ class MusicgenProcessor:
             raise InputError("the prompts differ in length; call the processor with padding=True")
         return {name: np.asarray(encoded[name], np.int32) for name in ("input_ids", "attention_mask")}
 
-    def _audio(self, audio, sampling_rate, padding):
+    def _audio(self, audio, sampling_rate, padding, prompts):
         """input_values [B, channels, N] float32 and padding_mask [B, N] int32, padded on the left."""
-        clips = self._clips(audio, sampling_rate, self.channels)
+        given = recordings(audio, sampling_rate, prompts)
+        clips = [self._clip(one, rate, self.channels) for one, rate in given]
         longest = max(clip.shape[1] for clip in clips)
         if not padding and any(clip.shape[1] != longest for clip in clips):
             raise InputError("the audio prompts differ in length; call the processor with padding=True")
@@ -133,32 +136,11 @@ class MusicgenProcessor:
             mask[row, longest - clip.shape[1] :] = 1
         return {"input_values": values, "padding_mask": mask}
 
-    def _clips(self, audio, sampling_rate, channels):
-        """Each of one or several recordings, [channels, N]."""
-        several = isinstance(audio, (list, tuple)) and not (audio and np.isscalar(audio[0]) and not is_path(audio[0]))
-        clips = [self._clip(one, sampling_rate, channels) for one in (audio if several else [audio])]
-        if not clips:
-            raise InputError("audio is an empty list; give a file or samples for each prompt")
-        return clips
-
-    def _clip(self, audio, sampling_rate, channels):
-        """One recording, [channels, N]."""
+    def _clip(self, audio, rate, channels, longest=LONGEST):
+        """One recording, a file or an array, as [channels, N]."""
         if is_path(audio):
-            return read_audio(os.fspath(audio), self.sampling_rate, channels)
-        values = np.asarray(audio.asnumpy() if hasattr(audio, "asnumpy") else audio)
-        if values.ndim not in (1, 2) or not np.issubdtype(values.dtype, np.number) or not values.size:
-            raise InputError(
-                f"audio has shape {values.shape} and type {values.dtype}; expected samples, with or without channels"
-            )
-        if np.issubdtype(values.dtype, np.integer):
-            raise InputError(f"audio has type {values.dtype}; expected floats in -1 to 1: divide by the largest value")
-        if sampling_rate is None:
-            raise InputError("sampling_rate is not given; say how many samples per second the audio has, such as 44100")
-        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, (int, np.integer)) or sampling_rate < 1:
-            raise InputError(f"sampling_rate is {sampling_rate!r}; expected samples per second, such as 44100")
-        values = values[None] if values.ndim == 1 else values
-        values = values.T if values.shape[0] > values.shape[1] else values
-        return fit_audio("audio", values, int(sampling_rate), self.sampling_rate, channels)
+            return read_audio(os.fspath(audio), self.sampling_rate, channels, longest)
+        return fit_clip("audio", as_clip("audio", audio), rate, self.sampling_rate, channels, longest)
 
     def _warn_if_long(self, prompt):
         """Say what is lost of a prompt that exceeds what T5 was trained on."""
@@ -245,9 +227,26 @@ def is_melody(folder):
     return os.path.isfile(config) and read_json(config).get("model_type") == "musicgen_melody"
 
 
-def is_path(value):
-    """Whether an argument names a file."""
-    return isinstance(value, (str, os.PathLike))
+def check_words(name, value):
+    """Refuse what is no prompt: no text, nothing but spaces, or text with half a character, which no tokenizer takes.
+
+    Raises:
+        InputError: in these cases.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{name} is {reprlib.repr(value)}; expected some words that describe the music")
+    if has_lone_surrogate(value):
+        raise InputError(f"{name} holds half a character (a lone surrogate); write the text as UTF-8")
+
+
+def has_lone_surrogate(text):
+    """Whether a text holds what no UTF-8 does: from JSON's escapes, or bytes of another encoding on a command line."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _count(text):
+    """How many prompts a processor was given."""
+    return len(text) if isinstance(text, (list, tuple)) else 1
 
 
 def as_tensor(array, kind):

@@ -259,7 +259,7 @@ def test_bad_models_are_one_sentence(capsys, tmp_path, model):
     assert "no tokenizer" in refusal(capsys, "generate", PROMPT, "--model", str(tmp_path))
     assert "config.json cannot be read" in refusal(capsys, "info", str(tmp_path))
     assert "cannot plan" in refusal(capsys, "info", model, "--batch", "0")
-    assert "a prompt is empty" in refusal(capsys, "generate", "  ", "--model", model)
+    assert "a prompt is '  '; expected some words" in refusal(capsys, "generate", "  ", "--model", model)
 
 
 def test_unwritable_output_is_refused(model, capsys, tmp_path):

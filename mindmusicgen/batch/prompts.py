@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..processing import check_words
 
 SETTINGS = ("duration", "extend_stride", "guidance_scale", "temperature", "top_k", "top_p", "do_sample")
 FIELDS = ("text", "id", "seed", "negative_text", *SETTINGS)
@@ -112,22 +113,19 @@ def _prompt(number, fields, defaults, seed):
     settings = {name: own.get(name, defaults.get(name)) for name in SETTINGS}
     if "do_sample" in own and not isinstance(own["do_sample"], bool):
         raise InputError(f"do_sample is {own['do_sample']!r}; expected true or false")
-    negative = _words("negative_text", own["negative_text"]) if "negative_text" in own else None
+    negative = own.get("negative_text", defaults.get("negative_text"))
     return Prompt(
         line=number,
         id=_id(own.get("id", f"{number:05d}")),
         text=_words("text", fields["text"]),
-        negative_text=defaults.get("negative_text") if negative is None else negative,
+        negative_text=None if negative is None else _words("negative_text", negative),
         seed=own.get("seed", seed + number - 1),
         settings={name: value for name, value in settings.items() if value is not None},
     )
 
 
 def _words(name, value):
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{name} is {value!r}; expected some words")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(f"{name} holds half a character (a lone surrogate); write the text as UTF-8")
+    check_words(name, value)
     return value
 
 

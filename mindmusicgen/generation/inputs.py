@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore import Tensor
 
-from ..audio import SILENCE
 from ..errors import InputError
+from ..samples import SILENCE, as_batch
 from . import settings
 from .decode_loop import TEXT_BUCKETS, bucket
 
@@ -79,11 +79,7 @@ def prepare(model, text, audio, generation_config, arguments, seed):
     Raises:
         InputError: naming the argument, what is wrong and what would be right.
     """
-    if arguments.get("input_features") is not None:
-        raise InputError(
-            "input_features is a melody, which this text model cannot follow; open one with "
-            "MusicgenMelodyForConditionalGeneration"
-        )
+    refuse_melody(arguments)
     prompt = prompt_codes(model, **audio)
     if text["input_ids"] is None and text["encoder_outputs"] is None and prompt is not None:
         text = text | unconditional_inputs(model.config.text_encoder.hidden_size, len(prompt))
@@ -99,6 +95,15 @@ def prepare(model, text, audio, generation_config, arguments, seed):
         states, mask = (Tensor(np.repeat(value.asnumpy(), copies, axis=0)) for value in (states, mask))
         prompt = np.repeat(prompt, copies, axis=0)
     return Request(states, mask, prompt, chosen)
+
+
+def refuse_melody(arguments):
+    """Refuse a melody that was given to a text model."""
+    if arguments.get("input_features") is not None:
+        raise InputError(
+            "input_features is a melody, which this text model cannot follow; open one with "
+            "MusicgenMelodyForConditionalGeneration"
+        )
 
 
 def prompt_of_rows(prompt, rows, num_codebooks):
@@ -236,13 +241,13 @@ def _checked_codes(model, name, codes):
 
 def _coded_audio(model, input_values, padding_mask):
     """Codes of an audio prompt."""
-    values = as_array("input_values", input_values, 3).astype(np.float32)
+    values = as_batch("input_values", input_values)
     settings.check_prompt(model.config, -(-values.shape[2] // model.config.audio_encoder.hop_length))
     if padding_mask is not None:
         mask = as_array("padding_mask", padding_mask, 2)
         _same_shape("padding_mask", mask.shape, (values.shape[0], values.shape[2]))
         values = values * (mask != 0)[:, None]
-    if values.size and np.isfinite(values).all() and np.abs(values).max(axis=(1, 2)).min() < SILENCE:
+    if np.abs(values).max(axis=(1, 2)).min() < SILENCE:
         row = int(np.abs(values).max(axis=(1, 2)).argmin())
         raise InputError(f"audio prompt {row + 1} is silent; give some music, or leave it out")
     return model.encode(values).asnumpy()

@@ -20,6 +20,7 @@ from ..generation.generator import CodeGenerator
 from ..generation.incremental_decoder import IncrementalDecoder
 from ..interrupt import interruptible
 from ..processing import MusicgenProcessor
+from ..samples import as_batch
 from .manifest import Manifest
 
 
@@ -176,7 +177,7 @@ class MindIRMusicgen:
         Raises:
             InputError: for another length or number of channels.
         """
-        values = inputs.as_array("audio", audio, 3).astype(np.float32)
+        values = as_batch("audio", audio)
         channels, samples = self.config.decoder.audio_channels, self.sizes["prompt_samples"]
         if values.shape[1:] != (channels, samples):
             raise InputError(

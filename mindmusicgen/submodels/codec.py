@@ -8,6 +8,7 @@ from mindspore import Tensor
 
 from ..errors import InputError
 from ..models.encodec import Encodec
+from ..samples import as_batch
 from . import inputs
 from .base import Submodel, returned
 from .outputs import EncodecDecoderOutput, EncodecEncoderOutput, EncodecOutput
@@ -125,12 +126,8 @@ class EncodecModel(Submodel):
 
     def _audio(self, input_values, padding_mask):
         """Samples [B, C, N] float32 with the padding silenced."""
-        audio = inputs.array("input_values", input_values, 3).astype(np.float32)
         channels = self.config.audio_channels
-        if audio.shape[1] != channels:
-            raise InputError(f"input_values has {audio.shape[1]} channels; this codec has {channels}")
-        if not audio.size or not np.isfinite(audio).all():
-            raise InputError("input_values is empty or holds samples that are not finite; expected numbers in -1 to 1")
+        audio = as_batch("input_values", input_values, channels)
         if padding_mask is None:
             return audio
         mask = inputs.array("padding_mask", padding_mask, (2, 3))

@@ -5,6 +5,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..errors import InputError
+from ..samples import as_batch
 from . import inputs
 from .base import returned, wants
 from .decoder import call_decoder, shift_right, with_heads
@@ -129,7 +130,7 @@ def _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head
 
 def _codes_of(model, input_values, padding_mask):
     """Codes of audio as the decoder takes them, [B * K, frames]; mono audio serves both sides of a stereo model."""
-    audio = inputs.array("input_values", input_values, 3).astype(np.float32)
+    audio = as_batch("input_values", input_values)
     if padding_mask is not None:
         mask = inputs.mask("padding_mask", padding_mask, (audio.shape[0], audio.shape[2])).asnumpy()
         audio = audio * mask[:, None]
