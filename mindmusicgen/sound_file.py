@@ -99,7 +99,7 @@ class SoundFile:
         self.path, self.name, self.seconds = path, name_of(path), 0.0
         with self._readable():
             if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe might wait for ever
-                raise UnusableAudio(self.name, "is no file", WANTED)
+                raise OSError("no file")
             self.parts = _parts(path)
             for number, part in enumerate(self.parts):
                 with Part(path, *part) as source, _Forward(source) as file:

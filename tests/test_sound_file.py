@@ -151,10 +151,10 @@ def test_files_of_nonsense_are_one_sentence(tmp_path):
     soundfile.write(tmp_path / "pcm.wav", 32768 * tone(0.1), RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "sides.wav", tone(0.1, channels=2) * [1, -1], RATE)
     reasons = {
-        "pipe.wav": "is no file",
+        "pipe.wav": "cannot be read",
         "empty.wav": "cannot be read",
         "text.mp3": "cannot be read",
-        "folder.wav": "is no file",
+        "folder.wav": "cannot be read",
         "missing.wav": "cannot be read",
         "nul\0.wav": "cannot be read",
         "lone\ud800.wav": "cannot be read",
@@ -167,7 +167,7 @@ def test_files_of_nonsense_are_one_sentence(tmp_path):
         with pytest.raises(UnusableAudio, match=reason) as caught:
             read_audio(str(tmp_path / name), RATE, 1)
         assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_comment(str(tmp_path / "pipe.wav"))
 
 

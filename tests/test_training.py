@@ -23,6 +23,7 @@ from mindmusicgen.audio import UnusableAudio, read_audio
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors
 from mindmusicgen.training import data, loop
 from mindmusicgen.training.language_model import CaptionedCodes, LanguageModelLoss, delayed_columns
+from mindmusicgen.training.pairs import Pair, find_pairs
 
 STEPS, EVERY = 40, 4
 
@@ -219,7 +220,7 @@ def test_coding_goes_on_and_a_changed_folder_is_coded_again(opened, tmp_path, mo
         return encode(self, audio)
 
     def code():
-        pairs, skipped = data.find_pairs(str(folder))
+        pairs, skipped = find_pairs(str(folder))
         assert not skipped
         before = len(coded)
         return data.code_audio(opened[0], str(folder), pairs, 75, path), len(coded) - before
@@ -245,7 +246,7 @@ def test_a_frozen_text_encoder_is_not_trained(opened):
 
 
 def test_captions_share_one_length_and_long_ones_are_cut(opened):
-    pairs = [data.Pair("a", ("jazz", "rock"), ()), data.Pair("b", ("happy techno " * 15,), ())]
+    pairs = [Pair("a", ("jazz", "rock"), ()), Pair("b", ("happy techno " * 15,), ())]
     found = data.tokenise(opened[1], pairs, 512)
     assert [len(captions) for captions in found] == [2, 1]
     longest = len(opened[1].tokenizer(pairs[1].captions[0])["input_ids"])
@@ -255,7 +256,7 @@ def test_captions_share_one_length_and_long_ones_are_cut(opened):
     expected = opened[1](text="rock", return_tensors="np")
     ids, mask = found[0][1]
     np.testing.assert_array_equal(ids[mask == 1], expected["input_ids"][0])
-    assert data.tokenise(opened[1], [data.Pair("a", ("happy " * 2000,), ())], 512)[0][0][0].shape == (512,)
+    assert data.tokenise(opened[1], [Pair("a", ("happy " * 2000,), ())], 512)[0][0][0].shape == (512,)
     with pytest.raises(InputError, match="another model's"):
         data.tokenise(opened[1], pairs, 3)
 
@@ -324,7 +325,7 @@ def test_nothing_usable_is_refused(model, tmp_path, capsys):
     (folder / "metadata.csv").write_text("name,text\na.wav,jazz\n")
     assert "has the columns name, text; expected file_name and text" in refusal(capsys, *words)
     (folder / "metadata.csv").write_text("file_name,description\na.wav,jazz\n")
-    assert [pair.captions for pair in data.find_pairs(str(folder))[0]] == [("jazz",), ("jazz",)]
+    assert [pair.captions for pair in find_pairs(str(folder))[0]] == [("jazz",), ("jazz",)]
 
 
 def test_read_audio_mixes_and_resamples(tmp_path):
@@ -419,3 +420,125 @@ def test_every_clip_comes_once_before_any_again():
     assert set(heard) == {0, 1} and 0.4 < heard.mean() < 0.6
     for one, other in zip(batches[7], clips.batch(7), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def pairs_of(folder):
+    """Names with captions, and the skipped as a dictionary."""
+    pairs, skipped = find_pairs(str(folder))
+    return {pair.name: pair.captions for pair in pairs}, dict(skipped)
+
+
+def test_captions_are_found_whatever_their_case_and_unicode_form(tmp_path):
+    for name, caption in (
+        ("Song.WAV", "song.TXT"),
+        ("cafe\u0301.wav", "caf\u00e9.txt"),  # the name as macOS writes it, the caption as others do
+        ("\u30ac.Flac", "\u30ab\u3099.Txt"),
+        ("STRASSE.wav", "stra\u00dfe.txt"),
+        ("two.wav", "two.txt"),
+        ("Two.wav", "Two.txt"),
+    ):
+        (tmp_path / name).write_bytes(b"")
+        (tmp_path / caption).write_text(f"about {name}")
+    found, skipped = pairs_of(tmp_path)
+    assert found == {name: (f"about {name}",) for name in found} and len(found) == 6 and not skipped
+
+
+def test_tables_count_wherever_they_lie(tmp_path):
+    for name in ("a.wav", "album/b.wav", "album/CD 1/c\u00e9.wav", "album/CD 1/d.wav", "x/e.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "album" / "Metadata.CSV").write_text(
+        "File_Name, Text\nB.WAV,jazz\nCD 1\\ce\u0301.wav,rock\n../a.wav,up\n"
+    )
+    (tmp_path / "album" / "CD 1" / "metadata.jsonl").write_text('{"file_name": "d.wav", "caption": "folk"}\n')
+    (tmp_path / "x" / "metadata.csv").write_text("name,words\ne.wav,a\n")  # another program's
+    found, skipped = pairs_of(tmp_path)
+    assert found == {
+        "a.wav": ("up",),
+        "album/b.wav": ("jazz",),
+        "album/CD 1/c\u00e9.wav": ("rock",),
+        "album/CD 1/d.wav": ("folk",),
+    }
+    assert skipped == {
+        "x/e.wav": "has no caption",
+        "x/metadata.csv": "has the columns name, words; expected file_name and text",
+    }
+
+
+def test_folders_behind_links_are_read_once(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    folder = tmp_path / "data"
+    (folder / "own").mkdir(parents=True)
+    for name in ("elsewhere/a", "data/own/b"):
+        (tmp_path / f"{name}.wav").write_bytes(b"")
+        (tmp_path / f"{name}.txt").write_text("jazz")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(folder / "own")
+    (folder / "own" / "loop").symlink_to(folder)
+    (folder / "gone").symlink_to(tmp_path / "nothing")
+    (folder / "gone.wav").symlink_to(tmp_path / "nothing.wav")
+    found, skipped = pairs_of(folder)
+    assert set(found) == {"linked/a.wav", "own/b.wav"}
+    repeated = "is a link to a folder that is read already"
+    assert skipped == {"again": repeated, "own/loop": repeated, "gone.wav": "is not there"}
+
+
+def test_what_looks_like_audio_or_metadata_is_used_or_listed(tmp_path):
+    sound(tmp_path / "a.aiff", sine(1))
+    sound(tmp_path / "b.AU", sine(1))
+    for name in (
+        "c.m4a",
+        "d.wma",
+        "notes.txt",
+        "captions.csv",
+        "metadata.parquet",
+        "metadata.json",
+        "._a.wav",
+        "cover.jpg",
+    ):
+        (tmp_path / name).write_bytes(b"")
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_text("jazz")
+    rows = [
+        {"file_name": name, "text": "rock"} for name in ("d.wma", "cover.jpg", "nul\0.wav", "\ud800.wav", "/etc/x.wav")
+    ]
+    rows.append({"file_name": "b.AU", "text": "half \ud800 a character"})
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, skipped = pairs_of(tmp_path)
+    assert found == {"a.aiff": ("jazz",)}
+    convert, table = (
+        "is audio of a kind that is not read; convert it to .wav or .flac",
+        "is no metadata.csv or metadata.jsonl",
+    )
+    assert skipped == {
+        "b.AU": "has a caption with half a character (a lone surrogate)",
+        "c.m4a": convert,
+        "d.wma": convert,
+        "notes.txt": "is the caption of no audio file",
+        "captions.csv": table,
+        "metadata.parquet": table,
+        "metadata.json": table,
+        "cover.jpg": "is no audio file",
+        "nul\0.wav": "is no name of a file",
+        "\ud800.wav": "is no name of a file",
+        "/etc/x.wav": "leads out of the data folder",
+    }
+    data.report([*skipped.items(), ("two\nlines", "is no audio file")], 1, str(tmp_path / "list"))
+    lines = (tmp_path / "list").read_text().splitlines()
+    assert (
+        len(lines) == 12 and "two\\nlines: is no audio file" in lines and "\\ud800.wav: is no name of a file" in lines
+    )
+
+
+def test_long_audio_is_coded_window_by_window_as_it_is_read(opened, tmp_path, monkeypatch):
+    from mindmusicgen import samples, sound_file
+    from mindmusicgen.interrupt import interruptible
+
+    path = tmp_path / "a.wav"
+    sound(path, np.append(np.zeros(RATE // 2), sine(3.3, rate=RATE)))
+    with interruptible() as interrupts:
+        whole = data._code_file(opened[0], str(path), 75, interrupts)
+        monkeypatch.setattr(sound_file, "VALUES", 700)
+        monkeypatch.setattr(samples, "BLOCK", 3000)
+        for one, other in zip(whole, data._code_file(opened[0], str(path), 75, interrupts), strict=True):
+            np.testing.assert_array_equal(one, other)

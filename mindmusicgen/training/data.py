@@ -1,11 +1,9 @@
-"""A user's folder of audio and captions as training data: find the pairs, code the audio once, tokenise the captions.
+"""A user's folder of audio and captions as training data: code the audio once, tokenise the captions.
 
-The folder follows Hugging Face's audiofolder: the caption of an audio file is in `metadata.jsonl` or `metadata.csv`
-at the top, or in a .txt of the same stem beside it. What cannot be used is skipped and listed; it ends nothing.
+`pairs` finds the files. What cannot be used is skipped and listed; it ends nothing.
 """
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -16,37 +14,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..audio import READABLE, UnusableAudio, read_audio
+from ..audio import read_blocks
 from ..errors import InputError
 from ..files import whole_file
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..interrupt import interruptible
 from ..processing import MAX_TOKENS
 from ..progress import progress_bar, someone_watches
-from ..telling import tell
+from ..samples import SILENCE, UnusableAudio, peak_of
+from ..sound_file import SoundFile
+from ..telling import printable, tell
 from .language_model import CaptionedCodes
+from .pairs import find_pairs
 
-TABLES = ("metadata.jsonl", "metadata.csv")
-CAPTION_COLUMNS = ("text", "caption", "description")
 CODES, SKIPPED = "codes.npz", "skipped.txt"
-SILENCE = 1e-4  # a peak below it: less than 16 bit audio can hold with a few steps
 SHORTEST = 1.0  # seconds
 SAVE_SECONDS = 60.0  # between two writes of the codes
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An audio file with its captions.
-
-    Attributes:
-        name (str): path below the data folder.
-        captions (tuple[str]): at least one.
-        stamp (tuple[int, int]): size in bytes and time of the last change in ns.
-    """
-
-    name: str
-    captions: tuple
-    stamp: tuple
 
 
 @dataclass
@@ -64,109 +47,6 @@ class CodedAudio:
     sources: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
     done: int = 0
-
-
-def find_pairs(folder):
-    """The audio files of a folder that have captions.
-
-    Args:
-        folder (str): searched with the folders below it.
-
-    Returns:
-        list[Pair] in the order of their names, and the skipped as list[tuple[str, str]] of name and reason.
-
-    Raises:
-        InputError: if the folder or its metadata cannot be read.
-    """
-    if not os.path.isdir(folder):
-        raise InputError(f"data {folder!r} is not a folder; expected one with audio files and their captions")
-    listed, skipped = {}, []
-    for table in TABLES:
-        path = os.path.join(folder, table)
-        if os.path.isfile(path):
-            for place, name, caption in _read_table(path):
-                if not name:
-                    skipped.append((place, "names no file"))
-                elif not _stays_inside(name):
-                    skipped.append((name, "leads out of the data folder"))
-                else:
-                    listed.setdefault(os.path.normpath(name), []).append(caption)
-    pairs = []
-    for name in sorted(listed.keys() | set(_audio_files(folder))):
-        try:
-            pairs.append(_pair(folder, name, listed.get(name, ())))
-        except UnusableAudio as error:
-            skipped.append((name, error.reason))
-    return pairs, skipped
-
-
-def _audio_files(folder):
-    """Names of the audio files below a folder; hidden ones are other programs' notes."""
-    for where, _, files in os.walk(folder):
-        for name in files:
-            if name.lower().endswith(READABLE) and not name.startswith("."):
-                yield os.path.relpath(os.path.join(where, name), folder)
-
-
-def _stays_inside(name):
-    """Whether a name in metadata stays below the folder."""
-    # Only the name counts, not where links lead: in the hub's cache every file is a link out of its folder.
-    first = os.path.normpath(name).split(os.sep)[0]
-    return "\0" not in name and not os.path.isabs(name) and first != os.pardir
-
-
-def _read_table(path):
-    """Place, file name and caption of each row of a metadata file; an unusable name is empty."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(_csv_rows(file) if path.endswith(".csv") else _json_rows(file), 1):
-                row = row if isinstance(row, dict) else {}
-                texts = (row.get(column) for column in CAPTION_COLUMNS)
-                caption = next((text for text in texts if isinstance(text, str) and text.strip()), "")
-                name = row.get("file_name")
-                yield f"{os.path.basename(path)} row {number}", name if isinstance(name, str) else "", caption
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected UTF-8 text") from error
-
-
-def _csv_rows(file):
-    rows = csv.DictReader(file)
-    columns = rows.fieldnames or ()
-    if "file_name" not in columns or not set(columns) & set(CAPTION_COLUMNS):
-        raise InputError(f"{file.name} has the columns {', '.join(columns) or 'none'}; expected file_name and text")
-    yield from rows
-
-
-def _json_rows(file):
-    for line in file:
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError):
-                yield None
-
-
-def _pair(folder, name, captions):
-    """The pair of an audio file; UnusableAudio says why there is none."""
-    path = os.path.join(folder, name)
-    if not name.lower().endswith(READABLE):
-        raise UnusableAudio(path, "is no audio file", f"expected {', '.join(READABLE)}")
-    try:
-        facts = os.stat(path)
-    except OSError as error:
-        raise UnusableAudio(path, "is not there", "the metadata names it, or it is a link to nothing") from error
-    beside = os.path.splitext(path)[0] + ".txt"
-    if not any(captions) and os.path.isfile(beside):
-        try:
-            with open(beside, encoding="utf-8-sig") as file:
-                captions = [file.read(100_000)]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnusableAudio(path, "has a caption that cannot be read", "expected UTF-8 text") from error
-    words = tuple(dict.fromkeys(" ".join(caption.split()) for caption in captions if caption.strip()))
-    if not words:
-        reason = "has an empty caption" if captions else "has no caption"
-        raise UnusableAudio(path, reason, f"write one into {beside}")
-    return Pair(name, words, (facts.st_size, facts.st_mtime_ns))
 
 
 def clip_frames(model_config, seconds):
@@ -235,18 +115,21 @@ def code_audio(model, folder, pairs, frames, path):
 
 
 def _code_file(model, path, frames, interrupts):
-    """Codes [K, frames or fewer] of each window of a file."""
+    """Codes [K, frames or fewer] of each window of a file, which is read in blocks, however long it is."""
     interrupts.check()
     rate, channels = model.sampling_rate, model.config.decoder.audio_channels
-    hop = model.config.audio_encoder.hop_length
-    audio = read_audio(path, rate, channels)
-    if audio.shape[1] < SHORTEST * rate:
-        raise UnusableAudio(path, "is shorter than a second", "expected more")
-    if np.abs(audio).max() < SILENCE:
-        raise UnusableAudio(path, "is silent", f"expected a peak above {SILENCE}")
+    hop, file = model.config.audio_encoder.hop_length, SoundFile(path)
+    heard, peak = 0, 0.0
+    for piece in read_blocks(file, rate, channels):
+        heard, peak = heard + piece.shape[1], max(peak, peak_of(piece))
+        if heard >= SHORTEST * rate and peak >= SILENCE:
+            break
+    if heard < SHORTEST * rate:
+        raise UnusableAudio(file.name, "is shorter than a second", "expected more")
+    if peak < SILENCE:
+        raise UnusableAudio(file.name, "is silent", f"expected a peak above {SILENCE}")
     made = []
-    for start in range(0, audio.shape[1], frames * hop):
-        piece = audio[:, start : start + frames * hop]
+    for piece in _windows(read_blocks(file, rate, channels), frames * hop):
         if piece.shape[1] < SHORTEST * rate:
             break
         window = np.zeros((1, channels, frames * hop), np.float32)
@@ -254,6 +137,20 @@ def _code_file(model, path, frames, interrupts):
         made.append(model.encode(window).asnumpy()[0, :, : -(-piece.shape[1] // hop)].astype(np.int32))
         interrupts.check()
     return made
+
+
+def _windows(pieces, size):
+    """Pieces [channels, n] joined and cut into windows of `size` samples, the last of which may be shorter."""
+    held, count = [], 0
+    for piece in pieces:
+        held.append(piece)
+        count += piece.shape[1]
+        if count >= size:
+            joined, whole = np.concatenate(held, axis=1), count // size * size
+            yield from np.split(joined[:, :whole], whole // size, axis=1)
+            held, count = [joined[:, whole:]], count - whole
+    if count:
+        yield np.concatenate(held, axis=1)
 
 
 def _save_codes(path, mark, coded, model):
@@ -351,8 +248,7 @@ def captioned_codes(model, processor, folder, output, seconds, rows, seed):
 def report(skipped, used, path):
     """Write the list of what was skipped, and say in one line how much and why; returns the reasons as text."""
     with output_file(path) as file:
-        text = "".join(f"{name}: {reason}\n" for name, reason in skipped)
-        file.write(text.encode("utf-8", "surrogateescape"))
+        file.write("".join(f"{printable(name)}: {reason}\n" for name, reason in skipped).encode())
     if not skipped:
         return ""
     reasons = [reason for _, reason in skipped]
