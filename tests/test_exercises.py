@@ -15,7 +15,7 @@ import pytest
 
 from mindmusicgen.exercises import EXERCISES, check, examine
 from mindmusicgen.exercises.__main__ import main
-from mindmusicgen.exercises.marking import mark_notebook
+from mindmusicgen.exercises.marking import Mark, mark_notebook, write_marks
 from mindmusicgen.exercises.worker import ASKED, code_cells, plain_python
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -433,6 +433,85 @@ def guidance(conditional, null, scale):
     raise ValueError(reached)"""
     (mark,) = mark_notebook(notebook(tmp_path / "ann.ipynb", cell), tmp_path)
     assert "exercises run without network, no memory" in mark.message
+
+
+WAYS_OUT = """
+import asyncio, ctypes, importlib, multiprocessing, os, socket, subprocess, sys, urllib.request
+import _posixsubprocess, _socket
+here = ("127.0.0.1", 9)
+udp = lambda module=socket: module.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def fresh():
+    del sys.modules["socket"]
+    return importlib.import_module("socket")
+def own_library():
+    open("own.so", "wb").write(b"x")
+    ctypes.CDLL("./own.so")
+WAYS = {
+    "udp": lambda: udp().sendto(b"x", here),
+    "udp message": lambda: udp().sendmsg([b"x"], [], 0, here),
+    "udp connection": lambda: udp().connect(here),
+    "tcp": lambda: socket.create_connection(here),
+    "tcp quietly": lambda: socket.socket().connect_ex(here),
+    "server": lambda: socket.socket().bind(("127.0.0.1", 0)),
+    "local": lambda: socket.socket(socket.AF_UNIX).connect("/run/x"),
+    "names": lambda: socket.getaddrinfo("localhost", 80),
+    "old names": lambda: socket.gethostbyname("localhost"),
+    "c module": lambda: udp(_socket).sendto(b"x", here),
+    "imported again": lambda: udp(fresh()).sendto(b"x", here),
+    "web": lambda: urllib.request.urlopen("http://127.0.0.1:9"),
+    "asyncio": lambda: asyncio.run(asyncio.open_connection(*here)),
+    "program": lambda: subprocess.run(["true"]),
+    "shell": lambda: os.system("true"),
+    "pipe": lambda: os.popen("true"),
+    "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
+    "replaced": lambda: os.execv("/bin/true", ["true"]),
+    "fork": lambda: os.fork() or os._exit(0),
+    "worker": lambda: multiprocessing.get_context("fork").Process(target=print).start(),
+    "below subprocess": lambda: _posixsubprocess.fork_exec(),
+    "c function": lambda: ctypes.CDLL(None).sendto,
+    "c shell": lambda: ctypes.PyDLL(None)["system"],
+    "own library": own_library,
+    "parent": lambda: os.kill(os.getppid(), 0),
+}
+def guidance(conditional, null, scale):
+    open_ways = []
+    for name, way in WAYS.items():
+        try:
+            way()
+        except OSError as error:
+            if "exercises run without" not in str(error):
+                open_ways.append(name + repr(error))
+        else:
+            open_ways.append(name)
+    import numpy.fft, sqlite3, matplotlib.pyplot
+    asyncio.run(asyncio.sleep(0))
+    raise ValueError("open: " + str(open_ways))
+"""
+
+
+def test_no_way_leads_out_of_a_notebook(tmp_path):
+    (mark,) = mark_notebook(notebook(tmp_path / "ann.ipynb", WAYS_OUT), tmp_path)
+    assert "open: []" in mark.message, mark.message
+
+
+def test_a_result_that_a_notebook_wrote_over_ends_nothing(tmp_path):
+    for text in ("{", "7", "[[1]]", "[" * 100_000):
+        cell = f"import os; open('../result.json', 'w').write({text!r}); os._exit(0)"
+        (mark,) = mark_notebook(notebook(tmp_path / "ann.ipynb", cell), tmp_path)
+        assert not mark.passed and mark.message == "it wrote over its result"
+
+
+def test_marks_hold_no_formulas(tmp_path):
+    texts = ["=1+1", "+1", "-1", "@A1", "\t=1", " =1", "\uff1d1", "a;=1", "a\n=1", "\r-1"]
+    harmless = ["guidance: expected -1, not +1", "a=b", "x@y", "3 - 2", ""]
+    write_marks([Mark(text, text, text, True, text) for text in texts + harmless], str(tmp_path / "marks.csv"))
+    with open(tmp_path / "marks.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    for row, text in zip(rows, texts + harmless, strict=True):
+        for cell in row[:3] + row[4:]:
+            assert cell.replace("'", "", 1) == text and ("'" in cell) == (text in texts)
+            for part in re.split(r"[;\t\r\n]", cell):
+                assert not part.strip().startswith(("=", "+", "-", "@", "\uff1d"))
 
 
 @pytest.mark.parametrize("make", [lambda p: str(p / "nowhere"), lambda p: str(p)])

@@ -12,7 +12,9 @@ def main(argv=None):
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m mindmusicgen.exercises",
-        description="Mark students' notebooks. This runs their code, as you, on this computer.",
+        description="Mark students' notebooks. This runs their code, as you, on this computer. It is kept from the "
+        "network and from other programs as far as Python can, which stops mistakes, not malice: it may read and write "
+        "your files. Mark notebooks of strangers in a container without network.",
     )
     parser.add_argument("folder", help="a folder with a notebook, or a folder of notebooks, for each student")
     parser.add_argument("--output", default="marks.csv", help="table to write, a row for each exercise (marks.csv)")

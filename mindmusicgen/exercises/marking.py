@@ -1,12 +1,15 @@
 """Marks a folder of students' notebooks.
 
-Every notebook runs in a process of its own, with a time limit, without network and in an empty folder. That protects
-the marker from mistakes, not from malice: it runs the students' code as the user who calls it.
+Every notebook runs in a process of its own, with a time limit, in an empty folder, and without network and other
+programs as far as Python can keep it from them (see `guard`). That protects the marker from mistakes, not from malice:
+it runs the students' code as the user who calls it, and that code may read and write files. Notebooks of strangers
+belong into a container or virtual machine without network.
 """
 
 import contextlib
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from ..files import whole_file
 
 COLUMNS = ("student", "notebook", "exercise", "passed", "message")
 SECONDS = 300.0  # for a notebook
+FORMULA = re.compile(r"((?:^|[;\t\r\n])[\s\0]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "MPLBACKEND": "Agg", "GLOG_v": "4"}
 
 
@@ -76,11 +80,14 @@ def mark_notebook(path, folder, language="en", seconds=SECONDS):
         os.mkdir(empty)
         problem = _run(os.path.abspath(path), result, empty, language, seconds)
         if problem is None:
-            with open(result, encoding="utf-8") as file:
-                found = load(file)
-            if found:
-                return [Mark(student, name, *entry) for entry in found]
-            problem = "it holds no exercise of this course"
+            try:
+                with open(result, encoding="utf-8") as file:
+                    entries = [(str(entry[0]), entry[1] is True, str(entry[2])) for entry in load(file)]
+            except (OSError, ValueError, TypeError, LookupError, RecursionError):
+                entries, problem = [], "it wrote over its result"
+            if entries:
+                return [Mark(student, name, *entry) for entry in entries]
+            problem = problem or "it holds no exercise of this course"
     return [Mark(student, name, "", False, problem)]
 
 
@@ -121,13 +128,31 @@ def _end(worker):
     worker.wait()
 
 
+def _cell(value):
+    """A value as a cell of a table. What a spreadsheet would compute (=...) is marked as text by an apostrophe.
+
+    Also behind what some spreadsheets take for the end of a cell, in spite of its quotation marks.
+    """
+    return FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
+
+
 def write_marks(marks, path):
-    """Write a table with a row for each exercise of each notebook; the mark at its start makes Excel read Chinese."""
+    """Write a table with a row for each exercise of each notebook.
+
+    The mark at its start makes Excel read Chinese; a text that would be a formula there begins with an apostrophe.
+
+    Args:
+        marks (Sequence[Mark]): from `mark_notebook`.
+        path (str): a .csv file.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
     try:
         with whole_file(path) as partial, open(partial, "w", encoding="utf-8-sig", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            writer.writerows(astuple(mark) for mark in marks)
+            writer.writerows([_cell(value) for value in astuple(mark)] for mark in marks)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); choose a file you may write to") from error
 

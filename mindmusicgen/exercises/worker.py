@@ -8,12 +8,12 @@ import json
 import linecache
 import os
 import re
-import socket
 import sys
 
 from ..files import whole_file
 from .catalogue import EXERCISES
 from .checker import examine
+from .guard import keep_inside
 from .running import Failure, guarded
 
 CELL_SECONDS = 60.0  # for one cell
@@ -56,15 +56,6 @@ def run_cells(sources):
     return names
 
 
-def no_network():
-    """Make every attempt to reach another computer an error."""
-
-    def refuse(*_):
-        raise OSError("exercises run without network")
-
-    socket.socket.connect = socket.socket.connect_ex = refuse
-
-
 def limit_memory():
     """Refuse memory and files far beyond what an exercise needs, where the system can."""
     try:
@@ -91,7 +82,7 @@ def main(notebook, result, language):
 
 
 if __name__ == "__main__":
-    no_network()
+    keep_inside()
     limit_memory()
     main(*sys.argv[1:])
     sys.stdout.flush()
