@@ -1,7 +1,6 @@
 """Audio files, through soundfile."""
 
 import errno
-import hashlib
 import io
 import os
 import wave
@@ -10,6 +9,7 @@ import numpy as np
 
 from .errors import InputError
 from .files import check_writable, whole_file
+from .repeatable import make_repeatable
 from .samples import LONGEST, UnusableAudio, as_clip, check_length, checked_rate, fit_blocks, peak_of
 from .telling import quoted
 
@@ -21,7 +21,6 @@ FORMATS = {  # container, and for each bit depth its encoding, the default first
 NORMALIZATIONS = ("none", "peak", "loudness")
 PEAK = 10 ** (-1 / 20)  # -1 dBFS: room for what lossy encoders add
 LOUDNESS = -14.0  # LUFS: what streaming services play at
-LONGEST_TEXT = 600  # bytes of a text that a comment keeps; libsndfile leaves out a .wav file's comment beyond some 2 kB
 
 
 def read_audio(path, sampling_rate, channels, longest=LONGEST, upto=None):
@@ -172,18 +171,11 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
                     file.write(piece if subtype == "FLOAT" else np.clip(piece, -1, 1))
             if soundfile.info(os.fsencode(partial)).frames != values.shape[1]:  # a disk that is full as it is closed
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            make_repeatable(partial, kind)
     except (OSError, AssertionError, soundfile.LibsndfileError) as error:
         reason = getattr(error, "strerror", None) or "is there room on the disk?"
         raise InputError(f"output {quoted(path)} cannot be written ({reason}); choose another place") from error
     return peak_of(values)
-
-
-def shortened(text):
-    """A prompt as a file's comment keeps it: whole, or its beginning with what it takes to recognise the rest."""
-    encoded = text.encode()
-    if len(encoded) <= LONGEST_TEXT:
-        return text
-    return f"{text[: LONGEST_TEXT // 4]}... ({len(text)} characters, SHA-256 {hashlib.sha256(encoded).hexdigest()})"
 
 
 def read_comment(path):

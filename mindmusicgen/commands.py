@@ -1,13 +1,13 @@
 """What the commands of the command line do. The networks are imported inside, so that --help is instant."""
 
 import contextlib
-import json
 import os
 import sys
 import time
 
 from . import __version__
 from .errors import InputError
+from .recipe import recipe_comment
 from .telling import tell
 
 
@@ -30,7 +30,7 @@ def run_generate(arguments, interrupts):
     taken = time.perf_counter() - started
     with _each_anyway() as attempt:  # what took minutes is not lost because something else cannot be written
         for number, (path, clip, seed) in enumerate(zip(paths, audio, made.seeds, strict=True)):
-            comment = json.dumps(_recipe(arguments, options, number // arguments.copies, seed), ensure_ascii=False)
+            comment = recipe_comment(_recipe(arguments, options, number // arguments.copies, seed))
             attempt(_write, arguments, path, clip, model.sampling_rate, f", seed {seed}", comment)
         if arguments.codes:
             attempt(_write_codes, arguments, made.audio_codes, model)
@@ -227,18 +227,18 @@ def _audio_prompts(arguments, model):
 
 def _recipe(arguments, options, number, seed):
     """What made a piece, to be kept in its file; of files and folders only the name, for the piece may be shared."""
-    from .audio import shortened
 
     def named(value):
-        return os.path.basename(os.path.abspath(value)) if os.path.exists(value) else shortened(value)
+        return os.path.basename(os.path.abspath(value)) if os.path.exists(value) else value
 
     recipe = {"mindmusicgen": __version__, "model": named(arguments.model), "dtype": arguments.dtype}
     if arguments.prompts:
-        recipe["prompt"] = shortened(arguments.prompts[number])
+        recipe["prompt"] = arguments.prompts[number]
     for name in ("negative_prompt", "audio", "melody", "quantization"):
         value = getattr(arguments, name)
         if value:
-            recipe[name] = [named(path) for path in value] if isinstance(value, list) else shortened(value)
+            several = isinstance(value, list)
+            recipe[name] = [named(value[number if len(value) > 1 else 0])] if several else value
     left_out = ("seed", "num_return_sequences")
     recipe |= {name: value for name, value in options.items() if value is not None and name not in left_out}
     return recipe | {"seed": seed}

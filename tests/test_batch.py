@@ -23,6 +23,7 @@ from mindmusicgen.batch import run  # noqa: E402
 from mindmusicgen.batch.pieces import batches, fingerprint, plan  # noqa: E402
 from mindmusicgen.batch.prompts import read_prompts  # noqa: E402
 from mindmusicgen.batch.ranks import rank_and_size  # noqa: E402
+from mindmusicgen.recipe import recipe_comment  # noqa: E402
 
 TEXTS = ("calm piano", "80s pop track with bassy drums", "techno")
 
@@ -287,7 +288,7 @@ def test_long_prompts_are_finished_in_every_format(model, tmp_path, ending):
     assert len({json.dumps(piece.recipe | {"seed": 0}) for piece in pieces}) == 3
     for piece in pieces:
         assert not piece.finished()
-        write_audio(piece.path, np.zeros(6400), 32000, comment=json.dumps(piece.recipe, ensure_ascii=False))
+        write_audio(piece.path, np.zeros(6400), 32000, comment=recipe_comment(piece.recipe))
         assert piece.finished()
 
 

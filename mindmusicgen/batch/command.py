@@ -8,9 +8,10 @@ from ..audio import FORMATS, check_output
 from ..checkpoint.folder import dtype_name, stored_quantization
 from ..checkpoint.source import resolve
 from ..errors import InputError
+from ..files import remove_leftovers
 from ..melody_processing import AutoProcessor
 from ..telling import tell
-from .pieces import plan
+from .pieces import batches, plan
 from .prompts import SETTINGS, read_prompts
 from .ranks import rank_and_size
 from .run import Maker, Writer, alone_in, failures_file, make_all
@@ -48,12 +49,16 @@ def batch(arguments, interrupts):
     with alone_in(arguments.output, shared=size > 1):
         check_output(os.path.join(arguments.output, f"any.{arguments.format}"), arguments.bit_depth)
         share = pieces[rank::size]  # neighbours take equally long, so the shares do as well
-        left = [piece for piece in share if not piece.finished()]
+        left = frozenset(piece.path for piece in share if not piece.finished())
         interrupts.check()
+        remove_leftovers(arguments.output)
         failures = failures_file(arguments.output, rank, size)
-        writer = Writer(None, arguments.normalize, arguments.bit_depth, failures)
+        writer = Writer(None, arguments.normalize, arguments.bit_depth, failures, left)
         if left:
-            _make(arguments, interrupts, folder, source, left, writer)
+            # Of a batch that an interruption has cut all is computed again: in a smaller one rounding would differ.
+            whole = batches(share, arguments.batch_size)
+            todo = [batch for batch in whole if any(piece.path in left for piece in batch)]
+            _make(arguments, interrupts, folder, source, todo, writer)
         writer.list_failures()
     taken = time.perf_counter() - started
     of = f"rank {rank} of {size}: " if size > 1 else ""
@@ -91,14 +96,14 @@ def _dtype(arguments, folder):
     return dtype_name(arguments.dtype, bool(arguments.quantization or stored_quantization(folder)))
 
 
-def _make(arguments, interrupts, folder, source, left, writer):
-    """Make the pieces that are left, here or in workers."""
+def _make(arguments, interrupts, folder, source, todo, writer):
+    """Make batches of pieces, here or in workers."""
     maker = {"folder": folder, "dtype": arguments.dtype, "quantization": arguments.quantization, "source": source}
     if arguments.workers is not None:
         maker["folder"] = "demo" if arguments.model == "demo" else os.path.abspath(folder)
         with Pool(arguments.workers, arguments.ray_address, maker, devices.named(arguments.device)[0]) as pool:
-            pool.make_all(left, arguments.batch_size, writer, interrupts)
+            pool.make_all(todo, writer, interrupts)
         return
     here = Maker(**maker)
     writer.sampling_rate = here.sampling_rate
-    make_all(here, left, arguments.batch_size, writer, interrupts)
+    make_all(here, todo, writer, interrupts)

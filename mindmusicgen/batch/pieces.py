@@ -7,12 +7,13 @@ import os
 from dataclasses import dataclass
 
 from .. import __version__
-from ..audio import read_comment, shortened
+from ..audio import read_comment
 from ..checkpoint.folder import load_config, load_generation_config
 from ..errors import InputError
 from ..generation import settings
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..processing import MAX_TOKENS
+from ..recipe import recipe_comment
 from .prompts import Prompt, at_line
 
 SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
@@ -27,7 +28,7 @@ class Piece:
     Attributes:
         prompt (Prompt): the line.
         path (str): the file.
-        recipe (dict): what makes it: prompt, seed, settings, model. It is stored in the file.
+        recipe (dict): what makes it: prompt, seed, settings, model. `recipe_comment` it is stored in the file.
         samples (int): length of the music.
         group (tuple): pieces of one group fit into one batch: same settings, same length of text and music.
     """
@@ -49,7 +50,7 @@ class Piece:
             length = soundfile.info(self.path).frames
         except (ValueError, RuntimeError):  # InputError and JSON's error are ValueErrors
             return False
-        wanted = json.loads(json.dumps(self.recipe))
+        wanted = json.loads(recipe_comment(self.recipe))
         if not isinstance(found, dict) or length != self.samples:
             return False
         return found | {"mindmusicgen": None} == wanted | {"mindmusicgen": None}
@@ -102,9 +103,9 @@ def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None):
 
 def _recipe_of(prompt):
     """What a line adds to its file's recipe, under the names that `mindmusicgen generate` uses."""
-    recipe = {"prompt": shortened(prompt.text)}
+    recipe = {"prompt": prompt.text}
     if prompt.negative_text:
-        recipe["negative_prompt"] = shortened(prompt.negative_text)
+        recipe["negative_prompt"] = prompt.negative_text
     return recipe | prompt.settings | {"seed": prompt.seed}
 
 

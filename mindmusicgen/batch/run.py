@@ -6,6 +6,7 @@ import glob
 import json
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
@@ -15,10 +16,10 @@ from ..checkpoint.folder import model_class
 from ..checkpoint.info import enough_memory
 from ..checkpoint.source import resolve
 from ..errors import InputError
-from ..files import remove_leftovers, whole_file
+from ..files import whole_file
 from ..melody_processing import AutoProcessor
+from ..recipe import recipe_comment
 from ..telling import tell
-from .pieces import batches
 
 FAILURES = "failures"  # name of the file that lists them
 
@@ -75,19 +76,24 @@ class Writer:
         sampling_rate (int): samples per second of the clips.
         normalize (str), bit_depth (int): see `write_audio`.
         failures (str): the file that lists what failed; removed when there is nothing to list.
+        wanted (frozenset[str]): paths of the pieces that are to be made. Others came along in their batches, so that
+            a batch is always computed alike, whatever of it was there already.
     """
 
     sampling_rate: int
     normalize: str
     bit_depth: int | None
     failures: str
+    wanted: frozenset = frozenset()
     made: int = 0
     failed: list = field(default_factory=list)
 
     def write(self, piece, clip):
         """A piece is done."""
-        comment = json.dumps(piece.recipe, ensure_ascii=False)
+        if piece.path not in self.wanted:
+            return
         try:
+            comment = recipe_comment(piece.recipe)
             write_audio(piece.path, clip, self.sampling_rate, self.normalize, self.bit_depth, comment)
         except (OSError, InputError) as error:
             self.fail(piece, reason_of(error))
@@ -97,6 +103,8 @@ class Writer:
 
     def fail(self, piece, reason):
         """A piece could not be made."""
+        if piece.path not in self.wanted:
+            return
         self.failed.append({"id": piece.prompt.id, "line": piece.prompt.line, "error": reason})
         tell(f"{piece.path}: failed: {reason}")
         self.list_failures()
@@ -107,21 +115,22 @@ class Writer:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self.failures)
             return
-        with whole_file(self.failures) as partial, open(partial, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in self.failed)
+        # A list that cannot be written is no reason to stop; every failure was shown as well.
+        lines = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.failed)
+        with contextlib.suppress(OSError), whole_file(self.failures) as partial:
+            Path(partial).write_text(lines, encoding="utf-8")
 
 
-def make_all(maker, pieces, batch_size, writer, interrupts):
+def make_all(maker, batches, writer, interrupts):
     """Make pieces here, in this process.
 
     Args:
         maker (Maker): the model.
-        pieces (list[Piece]): sorted, as `plan` returns them.
-        batch_size (int): most pieces at a time.
+        batches (list[list[Piece]]): from `pieces.batches`.
         writer (Writer): takes what is made and what fails.
         interrupts (Interrupts): asked between batches.
     """
-    for batch in batches(pieces, batch_size):
+    for batch in batches:
         for made in attempts(maker.clips, batch):
             interrupts.check()
             deliver(writer, *made)
@@ -185,7 +194,6 @@ def alone_in(folder, shared=False):
             raise InputError(f"another run works on {folder!r}; wait for it, or give another folder") from error
         except OSError:
             pass  # a file system without locks
-        remove_leftovers(folder)
         yield
     finally:
         os.close(handle)

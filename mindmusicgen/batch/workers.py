@@ -9,7 +9,6 @@ from collections import Counter, deque
 
 from .. import device as devices
 from ..errors import InputError
-from .pieces import batches
 from .run import Maker, attempts, deliver, reason_of
 
 TRIES = 3  # workers that may die over a batch, then over each of its pieces, before it counts as failed
@@ -77,9 +76,9 @@ class Pool:
         """One more worker."""
         return self.ray.remote(Worker).options(**self.needs).remote(self.maker, self.device)
 
-    def make_all(self, pieces, batch_size, writer, interrupts):
+    def make_all(self, batches, writer, interrupts):
         """Make pieces; the arguments are those of `run.make_all`."""
-        waiting, died, running = deque(batches(pieces, batch_size)), Counter(), {}
+        waiting, died, running = deque(batches), Counter(), {}
 
         def give(worker):
             if waiting:  # a worker that gets nothing is dropped, and makes room

@@ -1,0 +1,39 @@
+"""How a piece was made, kept in its file as a comment."""
+
+import hashlib
+import json
+
+LONGEST_TEXT = 600  # bytes of a text in a recipe
+LONGEST_COMMENT = 2000  # bytes: libsndfile silently leaves out a .wav file's comment of 2,048 or more
+
+
+def recipe_comment(recipe):
+    """A recipe as the comment of an audio file: JSON, whose texts are shortened until every format keeps it.
+
+    Args:
+        recipe (dict): of what JSON can write.
+
+    Returns:
+        str: at most LONGEST_COMMENT bytes, always the same for the same recipe.
+    """
+    longest = LONGEST_TEXT
+    while True:
+        made = json.dumps({name: _fitted(value, longest) for name, value in recipe.items()}, ensure_ascii=False)
+        if len(made.encode()) <= LONGEST_COMMENT or not longest:
+            return made
+        longest //= 2
+
+
+def _fitted(value, longest):
+    if isinstance(value, (list, tuple)):
+        return [_fitted(one, longest) for one in value]
+    return _shortened(value, longest) if isinstance(value, str) else value
+
+
+def _shortened(text, longest):
+    """A text whole, or its beginning with what it takes to recognise the rest."""
+    text = text.encode("utf-8", "replace").decode()  # a file's name may be no text
+    if len(json.dumps(text, ensure_ascii=False).encode()) - 2 <= longest:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{text[: longest // 4]}... ({len(text)} characters, SHA-256 {digest})"
