@@ -28,7 +28,7 @@ class AutoProcessor:
         Raises:
             InputError: if the folder has no usable tokenizer.
         """
-        folder = resolve(model, revision, cache_dir, local_files_only)
+        folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
         chosen = MusicgenMelodyProcessor if is_melody(folder) else MusicgenProcessor
         return chosen.from_pretrained(folder, None, cache_dir, local_files_only)
 

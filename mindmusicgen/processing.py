@@ -3,6 +3,7 @@
 import json
 import os
 import reprlib
+import shutil
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from .audio import read_audio
 from .checkpoint.audiocraft import audio_layout, is_audiocraft, tokenizer_folder
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
+from .checkpoint.writing import whole_folder
 from .errors import InputError
 from .samples import LONGEST, as_clip, fit_clip, is_path, recordings
 
@@ -37,27 +39,22 @@ class MusicgenProcessor:
         Raises:
             InputError: if the folder has no usable tokenizer.
         """
-        folder = resolve(model, revision, cache_dir, local_files_only)
+        folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
         layout = audio_layout(folder) if is_audiocraft(folder) else cls._layout(folder)
         folder = tokenizer_folder(folder, cache_dir, local_files_only)
-        wanted = ("tokenizer.json", "spiece.model")
-        if not any(os.path.isfile(os.path.join(folder, name)) for name in wanted):
-            raise InputError(f"{folder} has no tokenizer: expected {' or '.join(wanted)} beside config.json")
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        from transformers import AutoTokenizer
+        from .tokenizer import open_tokenizer
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # each tokenizer library raises its own errors for damaged files
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise InputError(f"the tokenizer in {folder} cannot be used ({reason}); download it again") from error
-        return cls(tokenizer, *layout)
+        return cls(open_tokenizer(folder), *layout)
 
     def save_pretrained(self, folder):
         """Write the tokenizer's files and the audio layout into a folder, as transformers' processor does."""
-        self.tokenizer.save_pretrained(folder)
-        with open(os.path.join(folder, LAYOUT), "w", encoding="utf-8") as file:
-            json.dump(self._stored_layout(), file, indent=2)
+        with whole_folder(folder) as partial:
+            self.tokenizer.save_pretrained(partial)
+            vocabulary = getattr(self.tokenizer, "vocab_file", None)  # for other readers, if it was there
+            if vocabulary and os.path.isfile(vocabulary):
+                shutil.copy(vocabulary, os.path.join(partial, "spiece.model"))
+            with open(os.path.join(partial, LAYOUT), "w", encoding="utf-8") as file:
+                json.dump(self._stored_layout(), file, indent=2)
 
     @staticmethod
     def _layout(folder):

@@ -132,7 +132,8 @@ def convert(
     """
     from ..composite import MusicgenForConditionalGeneration
     from ..processing import LAYOUT, audio_settings
-    from .folder import build, copy_companions, resolve_dtype, save_huggingface, whole_folder
+    from .folder import build, resolve_dtype, save_huggingface
+    from .writing import whole_folder
 
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     folder = resolve(model, revision, **options)
@@ -146,8 +147,7 @@ def convert(
         raise InputError(f"{tokenizer} has no tokenizer: expected {' or '.join(TOKENIZERS)} beside config.json")
     network = build(MusicgenForConditionalGeneration, config, tensors, resolve_dtype("float32"), folder)
     with whole_folder(output) as partial:
-        save_huggingface(network, partial, dtype)
-        copy_companions(tokenizer, partial)
+        save_huggingface(network, partial, dtype, tokenizer)
         with open(os.path.join(partial, LAYOUT), "w", encoding="utf-8") as file:
             json.dump(audio_settings(config.audio_encoder.sampling_rate, config.decoder.audio_channels), file, indent=2)
 

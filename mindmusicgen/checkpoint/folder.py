@@ -1,11 +1,8 @@
 """Model folders: opening one, and writing one in Hugging Face's layout or in MindSpore's."""
 
 import contextlib
-import glob
 import importlib
 import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import mindspore as ms
@@ -23,19 +20,13 @@ from .json_file import read_json
 from .safetensors_file import NAMES as DTYPE_NAMES
 from .safetensors_file import open_safetensors, read_metadata, write_safetensors
 from .source import NATIVE, files_in, open_weights, resolve, weights_form
+from .writing import copy_companions, whole_folder
 
 MODELS = {  # model_type of config.json: the classes of config and model
     "musicgen": ("MusicgenConfig", "MusicgenForConditionalGeneration"),
     "musicgen_melody": ("MusicgenMelodyConfig", "MusicgenMelodyForConditionalGeneration"),
 }
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
-COMPANIONS = (
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "spiece.model",
-)
 
 
 @contextlib.contextmanager
@@ -283,8 +274,15 @@ def load_native(network, tensors, source):
         release_free_memory()
 
 
-def save_huggingface(network, folder, dtype=None):
-    """Write config, generation config and weights as transformers expects them; see `save_pretrained`."""
+def save_huggingface(network, folder, dtype=None, companions=None):
+    """Write config, generation config and weights as transformers expects them; see `save_pretrained`.
+
+    Args:
+        network (MusicgenForConditionalGeneration): the model.
+        folder (str): where to write.
+        dtype (str): float32 or float16; None keeps the model's own.
+        companions (str): folder to copy tokenizer and processor files from.
+    """
     if dtype not in (None, "float32", "float16"):
         raise InputError(f"dtype is {dtype!r}; a checkpoint is stored as float32 or float16")
     if network.quantization:
@@ -297,6 +295,8 @@ def save_huggingface(network, folder, dtype=None):
     ]
     with whole_folder(folder) as partial:
         _save_configs(network, partial)
+        if companions:
+            copy_companions(companions, partial)
         write_safetensors(os.path.join(partial, "model.safetensors"), entries, {"format": "pt"})
 
 
@@ -321,41 +321,8 @@ def save_native(network, folder, companions=None):
         write_safetensors(os.path.join(partial, NATIVE), entries, metadata)
 
 
-def copy_companions(source, folder):
-    """Copy tokenizer and processor files from one folder to another."""
-    for pattern in COMPANIONS:
-        for path in glob.glob(os.path.join(glob.escape(source), pattern)):
-            shutil.copy(path, folder)
-
-
 def _save_configs(network, folder):
     with quiet_transformers():
         network.config.architectures = [MODELS[network.config.model_type][1]]
         network.config.save_pretrained(folder)
         network.generation_config.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def whole_folder(folder):
-    """A temporary folder whose files move to `folder` together when the block succeeds, and vanish when not.
-
-    Raises:
-        InputError: if the folder cannot be written.
-    """
-    folder = os.path.abspath(folder)
-    try:
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        partial = tempfile.mkdtemp(prefix=".partial-", dir=os.path.dirname(folder))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); choose a folder you may write to") from error
-    try:
-        yield partial
-        os.makedirs(folder, exist_ok=True)
-        for name in sorted(os.listdir(partial)):
-            os.replace(os.path.join(partial, name), os.path.join(folder, name))
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); choose one you may write to, with room"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

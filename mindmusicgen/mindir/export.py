@@ -8,8 +8,6 @@ OUTPUT/config.json, generation_config.json, preprocessor_config.json, tokenizer.
 import contextlib
 import json
 import os
-import shutil
-import tempfile
 
 import mindspore as ms
 import numpy as np
@@ -18,6 +16,7 @@ from mindspore import Tensor
 from .. import __version__
 from ..checkpoint.folder import model_class
 from ..checkpoint.source import resolve
+from ..checkpoint.writing import MANIFEST, whole_folder
 from ..errors import InputError
 from ..generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_BUCKETS, bucket
 from ..generation.delay_pattern import columns_for
@@ -25,7 +24,7 @@ from ..generation.incremental_decoder import STEP, IncrementalDecoder
 from ..generation.settings import window_frames
 from ..melody_processing import AutoProcessor
 from . import graphs
-from .manifest import FORMAT, MANIFEST, digest
+from .manifest import FORMAT, digest
 
 PIECES = {  # what can be asked for, and the graphs that it consists of
     "text_encoder": ("text_encoder",),
@@ -70,9 +69,7 @@ def export(
     with plain_operations():
         opened = _open(folder, dtype, revisionless)
         sizes = plan_sizes(opened.config, batch, text_length, duration, prompt_duration)
-        parent = os.path.dirname(os.path.abspath(output))
-        partial = tempfile.mkdtemp(prefix=f".{os.path.basename(output)}.", dir=parent)
-        try:
+        with whole_folder(output) as partial:
             described = {name: _write_graph(opened, sizes, name, partial) for name in names}
             _write_companions(opened, folder, revisionless, partial)
             name = os.path.basename(os.path.abspath(model)) if os.path.isdir(model) else model
@@ -82,12 +79,6 @@ def export(
             }
             with open(os.path.join(partial, MANIFEST), "w", encoding="utf-8") as file:
                 json.dump(manifest, file, indent=1)
-            os.chmod(partial, 0o755)
-            if os.path.isdir(output):
-                os.rmdir(output)
-            os.rename(partial, output)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 

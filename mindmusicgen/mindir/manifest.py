@@ -4,10 +4,10 @@ import hashlib
 import json
 import os
 
+from ..checkpoint.writing import MANIFEST
 from ..errors import InputError
 
 FORMAT = 1  # of the manifest; a reader refuses another
-MANIFEST = "manifest.json"
 SIZES = ("batch", "text_length", "cache_length", "prompt_columns", "prompt_samples", "chunk")
 CODEC = ("left", "right", "reach", "layers", "hidden", "piece")
 

@@ -9,7 +9,7 @@ import math
 import os
 
 from ..checkpoint.audiocraft import tokenizer_folder
-from ..checkpoint.folder import check_class, copy_companions, load_config, stored_quantization, whole_folder
+from ..checkpoint.folder import check_class, load_config, save_huggingface, stored_quantization
 from ..checkpoint.json_file import read_json
 from ..checkpoint.source import resolve
 from ..composite import MusicgenForConditionalGeneration
@@ -85,7 +85,7 @@ def finetune(
         tell(f"going on from step {trainer.step} of {steps}")
     _fit(trainer, clips, max(1, min(20, steps // 10)))
     target = os.path.join(output, MODEL)
-    _write_model(network, source, target)
+    save_huggingface(network, target, companions=tokenizer_folder(source))
     return target
 
 
@@ -110,13 +110,6 @@ def _draw(trainer):
         plot_history(trainer.history, trainer.network.metric_names, os.path.join(trainer.folder, CURVES))
     except OSError:
         return
-
-
-def _write_model(network, source, target):
-    """The trained weights as a Hugging Face folder, with the tokenizer of the model it started from."""
-    with whole_folder(target) as partial:
-        copy_companions(tokenizer_folder(source), partial)
-    network.save_pretrained(target)
 
 
 def _check_numbers(steps, batch, seconds, seed, freeze_text, learning_rate):

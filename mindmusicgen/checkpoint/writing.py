@@ -1,0 +1,85 @@
+"""Model folders are written whole: what a reader finds is the old model or the new one, never some of each."""
+
+import contextlib
+import fnmatch
+import os
+import shutil
+import uuid
+
+from ..errors import InputError
+from .source import NATIVE
+
+WEIGHTS = (NATIVE, "model*.safetensors*", "pytorch_model*.bin*")
+COMPANIONS = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+)
+CONFIG, MANIFEST = "config.json", "manifest.json"
+
+
+@contextlib.contextmanager
+def whole_folder(folder):
+    """A temporary folder that becomes `folder` when the block succeeds, and vanishes when not.
+
+    In a folder that is there already, weights take the place of all earlier weights, and a tokenizer of all files of an
+    earlier one; what belongs to neither stays.
+
+    Raises:
+        InputError: if the folder cannot be written, or holds the files of `mindmusicgen export`.
+    """
+    folder = os.path.realpath(folder)
+    there = os.path.isdir(folder)
+    if not there and os.path.lexists(folder):
+        raise InputError(f"{folder} is a file; choose a folder")
+    if os.path.isfile(os.path.join(folder, MANIFEST)):
+        raise InputError(f"{folder} holds files of mindmusicgen export, which belong together; choose another folder")
+    parent = folder if there else os.path.dirname(folder)
+    partial = os.path.join(parent, f".partial-{uuid.uuid4().hex}")
+    try:
+        os.makedirs(parent, exist_ok=True)
+        os.mkdir(partial)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose a folder you may write to") from error
+    try:
+        yield partial
+        if there:
+            _replace(partial, folder)
+        else:
+            os.rename(partial, folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); choose one you may write to, with room"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial, folder):
+    """Move files into a folder, in the place of earlier ones.
+
+    The old config goes first and the new one comes last: a folder without it is refused, should this be interrupted.
+    """
+    new, old = os.listdir(partial), os.listdir(folder)
+    stale = [CONFIG] if CONFIG in new and CONFIG in old else []
+    for patterns in (WEIGHTS, COMPANIONS):
+        if _matching(new, patterns):
+            stale += sorted(set(_matching(old, patterns)) - set(new))
+    for name in stale:
+        os.remove(os.path.join(folder, name))
+    for name in sorted(new, key=lambda name: (name == CONFIG, name)):
+        os.replace(os.path.join(partial, name), os.path.join(folder, name))
+
+
+def _matching(names, patterns):
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def copy_companions(source, folder):
+    """Copy tokenizer and processor files from one folder to another."""
+    for name in _matching(os.listdir(source), COMPANIONS):
+        if os.path.isfile(os.path.join(source, name)):
+            shutil.copy(os.path.join(source, name), folder)
