@@ -1,7 +1,7 @@
 """Codes in a file: what EnCodec made of audio, or the decoder of a prompt, to be decoded or continued later."""
 
+import os
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from .files import check_writable, whole_file
 from .telling import quoted
 
 LARGEST = 1 << 30  # bytes of codes: a day and a half of stereo music
+LARGEST_CODE = 1 << 31
 
 
 def save_codes(path, codes, sampling_rate, frame_rate):
@@ -54,17 +55,23 @@ def load_codes(path, config=None):
         InputError: if the file is missing, damaged, no file of codes, or of another model.
     """
     try:
+        if not os.path.isfile(path):  # opening a pipe might wait for ever
+            raise OSError("no file")
         with zipfile.ZipFile(path) as archive:  # before anything is unpacked
             size = sum(member.file_size for member in archive.infolist())
         if size > LARGEST:
             raise MemoryError(f"{size} bytes")
         with np.load(path, allow_pickle=False) as file:
-            codes, rates = file["codes"], [int(file[name]) for name in ("sampling_rate", "frame_rate")]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        raise InputError(f"codes {path!r} cannot be read; expected a whole .npz file of `encode`") from error
-    if codes.ndim != 3 or not codes.size or not np.issubdtype(codes.dtype, np.integer) or codes.min() < 0:
+            codes, rates = file["codes"], [_whole(file[name]) for name in ("sampling_rate", "frame_rate")]
+        kind, shape, span = codes.dtype.kind, codes.shape, (0, 0)
+        if codes.size and kind in "iu":
+            span = int(codes.min()), int(codes.max())
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for bytes that are not theirs
+        raise InputError(f"codes {quoted(path)} cannot be read; expected a whole .npz file of `encode`") from error
+    if len(shape) != 3 or not codes.size or kind not in "iu" or span[0] < 0 or span[1] >= LARGEST_CODE:
         raise InputError(
-            f"codes {path!r} hold {codes.dtype} of shape {codes.shape}; expected (batch, codebooks, frames)"
+            f"codes {quoted(path)} hold {str(codes.dtype)[:40]} of shape {str(shape)[:60]}, {span[0]} to {span[1]}; "
+            "expected whole numbers from 0 on, (batch, codebooks, frames)"
         )
     if config is not None:
         codec, decoder = config.audio_encoder, config.decoder
@@ -76,3 +83,10 @@ def load_codes(path, config=None):
         if codes.max() >= decoder.vocab_size:
             raise InputError(f"codes {path!r} go up to {codes.max()}; this model's end at {decoder.vocab_size - 1}")
     return codes.astype(np.int32)
+
+
+def _whole(value):
+    """A whole number of a file."""
+    if np.ndim(value) or value.dtype.kind not in "iu":
+        raise ValueError(f"{value.dtype} of shape {value.shape}")
+    return int(value)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..processing import has_lone_surrogate
 from ..samples import READABLE, UnusableAudio
+from ..telling import printable
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 CAPTION_COLUMNS = ("text", "caption", "description")
@@ -186,7 +187,7 @@ def _read_table(folder, table):
                 name = row.get("file_name")
                 yield f"{table} row {number}", name if isinstance(name, str) else "", caption
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)[:80]
+        reason = error.strerror if isinstance(error, OSError) else printable(str(error))[:80]
         raise InputError(f"{path} cannot be read ({reason}); expected UTF-8 text") from error
 
 
@@ -199,7 +200,7 @@ def _csv_rows(file):
     names = rows.fieldnames or ()
     columns = set(map(_column, names))
     if "file_name" not in columns or not columns & set(CAPTION_COLUMNS):
-        shown = ", ".join(names)[:80] or "none"
+        shown = printable(", ".join(names)[:80])[:80] or "none"
         raise InputError(f"{file.name} has the columns {shown}; expected file_name and text")
     yield from rows
 
