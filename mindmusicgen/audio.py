@@ -12,6 +12,7 @@ from .files import check_writable, whole_file
 from .repeatable import make_repeatable
 from .samples import LONGEST, UnusableAudio, as_clip, check_length, checked_rate, fit_blocks, peak_of
 from .telling import quoted
+from .words import has_lone_surrogate
 
 FORMATS = {  # container, and for each bit depth its encoding, the default first
     ".wav": ("WAV", {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}),
@@ -155,6 +156,8 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
     import soundfile
 
     check_output(path, bit_depth)
+    if comment and has_lone_surrogate(comment):
+        raise InputError(f"the comment of {quoted(path)} holds half a character (a lone surrogate); write it as UTF-8")
     sampling_rate = checked_rate(sampling_rate)
     values = normalized(as_clip(f"the audio for {quoted(path)}", samples, loudest=np.inf), sampling_rate, normalize)
     kind, subtypes = FORMATS[os.path.splitext(path)[1].lower()]

@@ -66,7 +66,7 @@ def _check_generate(arguments):
     """Refuse what can be refused before anything is loaded."""
     from .audio import check_output
     from .codes_file import check_codes_path
-    from .processing import check_words
+    from .words import check_words
 
     if arguments.copies < 1:
         raise InputError(f"copies is {arguments.copies}; expected a whole number of at least 1")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import reprlib
 import shutil
 import warnings
 
@@ -15,6 +14,7 @@ from .checkpoint.source import resolve
 from .checkpoint.writing import whole_folder
 from .errors import InputError
 from .samples import LONGEST, as_clip, fit_clip, is_path, recordings
+from .words import check_words
 
 MAX_TOKENS = 512  # what T5 was trained on
 LAYOUT = "preprocessor_config.json"
@@ -222,23 +222,6 @@ def is_melody(folder):
     if extractor is not None:
         return extractor == "MusicgenMelodyFeatureExtractor"
     return os.path.isfile(config) and read_json(config).get("model_type") == "musicgen_melody"
-
-
-def check_words(name, value):
-    """Refuse what is no prompt: no text, nothing but spaces, or text with half a character, which no tokenizer takes.
-
-    Raises:
-        InputError: in these cases.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{name} is {reprlib.repr(value)}; expected some words that describe the music")
-    if has_lone_surrogate(value):
-        raise InputError(f"{name} holds half a character (a lone surrogate); write the text as UTF-8")
-
-
-def has_lone_surrogate(text):
-    """Whether a text holds what no UTF-8 does: from JSON's escapes, or bytes of another encoding on a command line."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _count(text):

@@ -78,6 +78,7 @@ def test_lines_become_prompts(tmp_path):
         ({"text": " "}, "line 2: text is ' '"),
         ({"text": 5}, "line 2: text is 5"),
         ('{"text": "\\ud800"}', "line 2: text holds half a character"),
+        ('{"text": "a", "negative_text": "\\udfff"}', "line 2: negative_text holds half a character"),
         ({"text": "a", "lenght": 3}, "line 2: unknown field 'lenght'; expected text, id"),
         ({"text": "a", "id": "../a"}, "line 2: id is '../a'"),
         ({"text": "a", "id": ".a"}, "line 2: id is '.a'"),

@@ -262,6 +262,13 @@ def test_bad_models_are_one_sentence(capsys, tmp_path, model):
     assert "a prompt is '  '; expected some words" in refusal(capsys, "generate", "  ", "--model", model)
 
 
+def test_half_characters_are_refused_before_a_model_is_opened(capsys, tmp_path):
+    half, none = "calm \udcff piano", str(tmp_path / "none")
+    assert "a prompt holds half a character" in refusal(capsys, "generate", half, "--model", none)
+    words = ("--negative-prompt", half, "--model", none)
+    assert "the negative prompt holds half a character" in refusal(capsys, "generate", PROMPT, *words)
+
+
 def test_unwritable_output_is_refused(model, capsys, tmp_path):
     (tmp_path / "taken.wav").mkdir()
     assert "cannot be written" in refusal(

@@ -246,6 +246,10 @@ def test_what_makes_no_sense_is_refused(model, text):
     ):
         with pytest.raises(InputError, match=words):
             model.generate(**text, **arguments)
+    melody = {"input_features": np.ones((2, 9, 12), np.float32)}
+    for call in (model.generate, model, lambda **given: next(model.stream(**given))):
+        with pytest.raises(InputError, match="input_features is a melody, which this text model cannot follow"):
+            call(**text, **melody)
     for seconds in (0.1, 31, -1, None, "1"):
         with pytest.raises(InputError, match="chunk_seconds"):
             next(model.stream(**text, chunk_seconds=seconds))

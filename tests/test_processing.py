@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from random_checkpoint import build_tokenizer
 
-from mindmusicgen import AutoProcessor, InputError, MusicgenProcessor
+from mindmusicgen import AutoProcessor, InputError, MusicgenProcessor, write_audio
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,20 @@ def test_refuses_other_misuse(processor, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{broken")
     with pytest.raises(InputError, match="cannot be used"):
         AutoProcessor.from_pretrained(str(tmp_path))
+
+
+def test_half_characters_are_refused_wherever_words_are_given(processor, tmp_path):
+    half = b"calm \xff piano".decode("utf-8", "surrogateescape")  # as a command line gives bytes of another encoding
+    for words in (half, "\ud83c", ["fine", "techno \udfb5"]):
+        for given in ({"text": words}, {"text": "techno", "negative_text": words}):
+            with pytest.raises(
+                InputError, match="a prompt holds half a character .a lone surrogate.; write the text as UTF"
+            ):
+                processor(**given)
+    assert processor(text="techno \U0001f3b5")["input_ids"].shape[0] == 1
+    with pytest.raises(InputError, match="the comment of .* holds half a character"):
+        write_audio(str(tmp_path / "a.wav"), np.zeros(9), 32000, comment=half)
+    assert not list(tmp_path.iterdir())
 
 
 def test_batch_decode_lists_the_clips(processor):

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..processing import check_words
+from ..words import check_words
 
 SETTINGS = ("duration", "extend_stride", "guidance_scale", "temperature", "top_k", "top_p", "do_sample")
 FIELDS = ("text", "id", "seed", "negative_text", *SETTINGS)

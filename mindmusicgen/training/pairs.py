@@ -13,9 +13,9 @@ import unicodedata
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..processing import has_lone_surrogate
 from ..samples import READABLE, UnusableAudio
 from ..telling import printable
+from ..words import has_lone_surrogate
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 CAPTION_COLUMNS = ("text", "caption", "description")
