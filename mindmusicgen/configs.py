@@ -7,7 +7,7 @@ from transformers import EncodecConfig, MusicgenDecoderConfig, MusicgenMelodyDec
 from transformers import MusicgenConfig as _MusicgenConfig
 from transformers import MusicgenMelodyConfig as _MusicgenMelodyConfig
 
-from .checkpoint.folder import quiet_transformers
+from .checkpoint.config_file import quiet_transformers
 
 __all__ = [
     "EncodecConfig",

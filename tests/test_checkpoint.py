@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import time
+import tracemalloc
 
 import mindspore as ms
 import numpy as np
@@ -445,6 +446,26 @@ class TestFolders:
             ("audio_encoder", {"upsampling_ratios": 3}),
             ("audio_encoder", {"upsampling_ratios": [0, 2]}),
             ("audio_encoder", {"compress": 0}),
+            ("decoder", {"hidden_size": 10**9}),
+            ("decoder", {"num_hidden_layers": 10**6}),
+            ("decoder", {"hidden_size": 65536, "num_hidden_layers": 256}),
+            ("decoder", {"max_position_embeddings": 10**12}),
+            ("decoder", {"ffn_dim": 2.5}),
+            ("decoder", {"num_codebooks": True}),
+            ("decoder", {"vocab_size": 4_000_000}),
+            ("decoder", {"to_dict": 3}),
+            ("text_encoder", {"num_layers": 10**6}),
+            ("text_encoder", {"d_ff": 1 << 18, "num_layers": 200}),
+            ("text_encoder", {"layer_norm_epsilon": "small"}),
+            ("text_encoder", {"relative_attention_num_buckets": 10**9}),
+            ("audio_encoder", {"upsampling_ratios": [8] * 1000}),
+            ("audio_encoder", {"upsampling_ratios": [10**9]}),
+            ("audio_encoder", {"target_bandwidths": []}),
+            ("audio_encoder", {"target_bandwidths": [1e300]}),
+            ("audio_encoder", {"num_filters": 65536}),
+            ("audio_encoder", {"sampling_rate": 0}),
+            ("audio_encoder", {"codebook_dim": 1 << 40}),
+            ("audio_encoder", {"num_lstm_layers": 10**8}),
         ],
         ids=str,
     )
@@ -453,7 +474,50 @@ class TestFolders:
         config = json.loads(json.dumps(plain.config))
         config[part] |= change
         (folder / "config.json").write_text(json.dumps(config))
-        refused(lambda: open_model(folder), folder)
+        tracemalloc.start()
+        try:
+            refused(lambda: open_model(folder), folder, "config.json")
+            assert tracemalloc.get_traced_memory()[1] < 1 << 28
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("config.json", "[" * 100_000),
+            ("config.json", '{"model_type":' * 100_000),
+            ("config.json", '{"model_type": "musicgen", "model_type": "musicgen_melody"}'),
+            ("config.json", '{"model_type": ["musicgen"]}'),
+            ("config.json", '{"model_type": {}}'),
+            ("config.json", '{"model_type": "\\ud800"}'),
+            ("config.json", '{"model_type": "musicgen", "decoder": ' + "9" * 5000 + "}"),
+            ("config.json", " " * 10_000_001),
+            ("generation_config.json", '{"a":' * 100_000),
+            ("generation_config.json", "[1]"),
+            ("generation_config.json", '{"to_dict": 1}'),
+            ("generation_config.json", '{"max_length": {"a": []}, "cache_implementation": 3}'),
+        ],
+        ids=range(12),
+    )
+    def test_json_that_no_model_has(self, plain, tmp_path, name, text):
+        folder = plain.write(tmp_path)
+        (folder / name).write_text(text)
+        refused(lambda: open_model(folder), name)
+
+    def test_configs_of_one_network(self, plain, tmp_path):
+        """The same limits where a network has a folder of its own."""
+        from mindmusicgen import EncodecModel, MusicgenForCausalLM, T5EncoderModel
+
+        for cls, part, change in (
+            (T5EncoderModel, "text_encoder", {"num_layers": 10**6}),
+            (T5EncoderModel, "text_encoder", {"d_model": 65536, "num_layers": 256}),
+            (EncodecModel, "audio_encoder", {"num_filters": 65536}),
+            (MusicgenForCausalLM, "decoder", {"hidden_size": 1 << 16, "num_hidden_layers": 256}),
+            (MusicgenForCausalLM, "decoder", {"hidden_size": "wide"}),
+        ):
+            (tmp_path / "config.json").write_text(json.dumps(plain.config[part] | change))
+            save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
+            refused(lambda cls=cls: cls.from_pretrained(str(tmp_path)), tmp_path, "config.json")
 
     def test_no_weights(self, plain, tmp_path):
         folder = plain.write(tmp_path, files=False)

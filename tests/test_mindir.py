@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 import soundfile
+from mindspore import nn, ops
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -18,6 +20,7 @@ import random_checkpoint  # noqa: E402
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, cli  # noqa: E402
 from mindmusicgen.mindir.export import export, plan_sizes  # noqa: E402
+from mindmusicgen.mindir.manifest import digest, foreign_operation  # noqa: E402
 from mindmusicgen.mindir.runtime import LoadedGraphs, MindIRMusicgen  # noqa: E402
 
 TEXTS = ["calm piano", "techno track with heavy bass", "dark jazz"]
@@ -198,14 +201,80 @@ def edited(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+SIZES = {"batch": 2, "text_length": 32, "cache_length": 64, "prompt_columns": 64, "prompt_samples": 12800, "chunk": 25}
+CACHE = {"layers": 3, "heads": 2, "head_size": 64}
+
+
+def listed(folder, name):
+    """Let the manifest describe a file as it is now: whoever can change the one can change the other."""
+    files = json.loads(Path(folder, "manifest.json").read_text())["files"]
+    edited(folder, files=files | {name: digest(os.path.join(folder, name))})
+
+
+def with_custom(folder, name):
+    """A graph of MindSpore's own making that calls a library."""
+
+    class Calls(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            library = f"{folder}/kernels.so:Attack"
+            self.call = ops.Custom(library, lambda x: x, lambda x: x, func_type="aot")
+
+        def construct(self, x):
+            return self.call(x)
+
+    ms.export(Calls(), ms.Tensor([1.0]), file_name=str(folder / name / "graph"), file_format="MINDIR")
+    listed(folder, f"{name}/graph.mindir")
+
+
+def with_bytes(folder, data):
+    with open(folder / "chunk" / "graph.mindir", "r+b") as file:
+        content = file.read()
+        file.seek(len(content) - 3)  # across the end of what was read at a time, once files are larger
+        file.write(data + content[-3:])
+    listed(folder, "chunk/graph.mindir")
+
+
+@pytest.mark.parametrize("at", [0, (1 << 20) - 3, 1 << 20, (1 << 21) - 1])
+def test_operations_are_found_across_the_blocks_that_are_read(tmp_path, at):
+    path = tmp_path / "graph.mindir"
+    path.write_bytes(b"\0" * at + b"Custom" + b"\0" * 100)
+    assert foreign_operation(path) == "Custom"
+    path.write_bytes(b"\0" * at + b"Custo" + b"\0" * (1 << 20))
+    assert foreign_operation(path) is None
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: os.remove(folder / "manifest.json"), "manifest.json cannot be read: No such file"),
-        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json is damaged"),
+        (lambda folder: os.remove(folder / "manifest.json"), "manifest.json cannot be read (No such file"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is not valid JSON"),
+        (lambda folder: (folder / "manifest.json").write_text('{"a":' * 10**5), "manifest.json is not valid JSON"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "does not hold a JSON object"),
         (lambda folder: edited(folder, sizes={"batch": "2"}), "manifest.json is damaged"),
         (lambda folder: edited(folder, files={"../x": {"bytes": 1, "sha256": ""}}), "manifest.json is damaged"),
+        (lambda folder: edited(folder, cache=None), "manifest.json is damaged"),
+        (
+            lambda folder: edited(folder, cache={"layers": 10**9, "heads": 2, "head_size": 64}),
+            "manifest.json is damaged",
+        ),
+        (lambda folder: edited(folder, cache=CACHE | {"layers": 4}), "manifest.json is damaged"),
+        (lambda folder: edited(folder, sizes={**SIZES, "batch": 1 << 30}), "manifest.json is damaged"),
+        (lambda folder: edited(folder, codec={}), "manifest.json is damaged"),
+        (lambda folder: edited(folder, model=None), "manifest.json is damaged"),
+        (lambda folder: edited(folder, dtype="int4"), "manifest.json is damaged"),
+        (lambda folder: edited(folder, pad_code=1 << 20), "manifest.json is damaged"),
+        (lambda folder: edited(folder, graphs={"chunk": {"file": "config.json"}}), "manifest.json is damaged"),
+        (lambda folder: (folder / "kernels.so").write_bytes(b"x"), "holds kernels.so, which manifest.json does not"),
+        (
+            lambda folder: (folder / "chunk" / "a.so").write_bytes(b"x"),
+            "holds chunk/a.so, which",
+        ),
+        (lambda folder: (folder / "more").symlink_to(folder / "chunk"), "holds more, which manifest.json does not"),
+        (lambda folder: with_custom(folder, "chunk"), "chunk/graph.mindir has an operation Custom"),
+        (lambda folder: with_custom(folder, "text_encoder"), "text_encoder/graph.mindir has an operation Custom"),
+        (lambda folder: with_bytes(folder, b"\x22\x09PyExecute"), "has an operation PyExecute"),
+        (lambda folder: with_bytes(folder, b"\x22\x0aTensorDump"), "has an operation TensorDump"),
         (lambda folder: edited(folder, format=2), "has format 2, this version reads 1; export again"),
         (lambda folder: edited(folder, mindspore="9.1.0"), "was exported with MindSpore 9.1.0 and this is"),
         (lambda folder: os.remove(folder / "tokenizer.json"), "tokenizer.json is missing"),
@@ -232,6 +301,7 @@ def test_bad_exports_are_one_sentence(model, exported, tmp_path, capsys):
         (["--output", exported], "exists already"),
         (["--output", str(tmp_path / "no" / "where")], "cannot be written to"),
         (["--batch", "0"], "batch is 0"),
+        (["--batch", "257"], "batch is 257; expected at most 256"),
         (["--text-length", "513"], "at most 512 tokens"),
         (["--duration", "31"], "duration is 31.0; expected more than 0 and at most 30 s"),
         (["--duration", "nan"], "duration is nan"),

@@ -16,6 +16,7 @@ import re
 
 from ..errors import InputError
 from .audiocraft_config import MELODY, Settings, codec_sizes, decoder_sizes, refuse_melody
+from .config_file import check_sizes, config_errors, config_from, quiet_transformers
 from .json_file import read_json
 from .source import AUDIOCRAFT, files_in, open_weights, resolve, weights_form
 from .torch_file import LazyTensor, read_torch_pickle
@@ -85,9 +86,7 @@ def open_checkpoint(folder, text_encoder=None, compression=None, cache_dir=None,
         InputError: for a missing or damaged file, a model of another kind, a text encoder or codec that is not found
             or does not fit; always by name.
     """
-    from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T5Config
-
-    from .folder import config_errors, quiet_transformers  # which imports this module
+    from transformers import MusicgenConfig, MusicgenDecoderConfig
 
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     path = os.path.join(folder, DECODER_FILE)
@@ -96,16 +95,18 @@ def open_checkpoint(folder, text_encoder=None, compression=None, cache_dir=None,
     codec_folder, codec, tensors = _open_codec(folder, compression, options)
     text_folder = _text_folder(folder, settings, text_encoder, options)
     text, text_tensors = _open_text_encoder(text_folder, state)
-    with quiet_transformers(), config_errors(text_folder):
-        text = T5Config.from_dict(text)
-    with quiet_transformers(), config_errors(codec_folder):
-        codec, decoder = EncodecConfig.from_dict(codec), MusicgenDecoderConfig(**sizes)
-        _check_codec_fits(settings, decoder, codec)
+    text = config_from("T5Config", text, os.path.join(text_folder, "config.json"))
+    codec = config_from("EncodecConfig", codec, codec_folder)
+    with quiet_transformers(), config_errors(path, "used"):
+        decoder = MusicgenDecoderConfig(**sizes)
+    _check_codec_fits(settings, decoder, codec)
     _check_text_fits(path, state, decoder, text, text_folder)
     tensors |= text_tensors | _decoder_tensors(path, state, decoder, text.d_model)
     with quiet_transformers():
         parts = {"text_encoder": text, "audio_encoder": codec, "decoder": decoder}
-        return MusicgenConfig(**{name: part.to_dict() for name, part in parts.items()}), tensors
+        config = MusicgenConfig(**{name: part.to_dict() for name, part in parts.items()})
+    check_sizes(config, path)
+    return config, tensors
 
 
 def convert(

@@ -1,6 +1,5 @@
 """Model folders: opening one, and writing one in Hugging Face's layout or in MindSpore's."""
 
-import contextlib
 import importlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from ..ops import packing
 from ..ops.memory import release_free_memory
 from . import huggingface
 from .audiocraft import is_audiocraft, open_checkpoint, tokenizer_folder
+from .config_file import check_weights, config_errors, config_from, quiet_transformers
 from .json_file import read_json
 from .safetensors_file import NAMES as DTYPE_NAMES
 from .safetensors_file import open_safetensors, read_metadata, write_safetensors
@@ -29,26 +29,16 @@ MODELS = {  # model_type of config.json: the classes of config and model
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
-@contextlib.contextmanager
-def quiet_transformers():
-    """Keep transformers from warning about codes outside the text vocabulary, which are right for MusicGen."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
 def model_type(folder):
     """What kind of model a folder says that it holds; one of `MODELS`, or something else.
 
     Raises:
         InputError: if config.json is missing or not JSON.
     """
-    return "musicgen" if is_audiocraft(folder) else read_json(os.path.join(folder, "config.json")).get("model_type")
+    if is_audiocraft(folder):
+        return "musicgen"
+    kind = read_json(os.path.join(folder, "config.json")).get("model_type")
+    return kind if isinstance(kind, str) or kind is None else clip(kind)
 
 
 def model_class(folder):
@@ -87,29 +77,19 @@ def load_config(folder):
     """
     if is_audiocraft(folder):
         return open_checkpoint(folder)[0]
-    path = os.path.join(folder, "config.json")
-    values = read_json(path)
-    kind = values.get("model_type")
+    path, kind = os.path.join(folder, "config.json"), model_type(folder)
     if kind not in MODELS:
         raise InputError(_not_ours(path, kind))
-    with quiet_transformers():
-        import transformers
-
-        try:
-            return getattr(transformers, MODELS[kind][0]).from_dict(values)
-        except Exception as error:  # whatever a malformed config makes transformers raise
-            raise InputError(f"{path} cannot be used: {type(error).__name__}: {error}".splitlines()[0]) from error
+    values = read_json(path)
+    return config_from(MODELS[kind][0], values, path)
 
 
 def load_generation_config(folder, config):
     """generation_config.json of a folder, or transformers' defaults if it has none."""
     if not os.path.isfile(os.path.join(folder, "generation_config.json")):
         return default_generation_config(config)
-    values = read_json(os.path.join(folder, "generation_config.json"))
-    with quiet_transformers():
-        from transformers import GenerationConfig
-
-        return GenerationConfig.from_dict(values)
+    path = os.path.join(folder, "generation_config.json")
+    return config_from("GenerationConfig", read_json(path), path)
 
 
 def default_generation_config(config):
@@ -176,13 +156,22 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
         InputError: if something is missing, damaged, or of another kind of model.
     """
     if is_audiocraft(folder):
-        return open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)
+        config, tensors = open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)
+    else:
+        config, tensors = load_config(folder), _open_tensors(folder)
+    from .sizes import parameters  # whose configs need this module
+
+    check_weights(os.path.join(folder, "config.json"), sum(parameters(config).values()), tensors)
+    return config, tensors
+
+
+def _open_tensors(folder):
+    """The unread tensors of a folder in this package's layout or in Hugging Face's."""
     names = files_in(folder)
     other = weights_form([name for name in names if name != NATIVE])
     if NATIVE in names and other:
         raise InputError(f"{folder} holds {NATIVE} and {other}: one of them is of another model; remove that one")
-    config = load_config(folder)
-    return config, open_safetensors(os.path.join(folder, NATIVE)) if NATIVE in names else open_weights(folder)
+    return open_safetensors(os.path.join(folder, NATIVE)) if NATIVE in names else open_weights(folder)
 
 
 def build(cls, config, tensors, dtype, folder, quantization=None):
@@ -190,7 +179,7 @@ def build(cls, config, tensors, dtype, folder, quantization=None):
     quantizations.check(quantization, dtype, cls.model_type)
     stored = stored_quantization(folder)
     quantizations.check(stored, dtype, cls.model_type)
-    with config_errors(folder):
+    with config_errors(os.path.join(folder, "config.json")):
         network = cls(config, dtype, load_generation_config(folder, config), stored)
     native = os.path.join(folder, NATIVE)
     if os.path.isfile(native):
@@ -218,17 +207,6 @@ def stored_quantization(folder):
             f"{' or '.join(quantizations.NAMES)}, version {packing.VERSION}: convert the model again"
         )
     return name
-
-
-@contextlib.contextmanager
-def config_errors(folder):
-    """Name config.json in what goes wrong while a network is built from it."""
-    try:
-        yield
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{folder}/config.json cannot be built: {error}".splitlines()[0]) from error
 
 
 def load_native(network, tensors, source):

@@ -7,8 +7,9 @@ from .. import device as devices
 from ..errors import InputError
 from . import folder as whole
 from . import huggingface
-from .audiocraft import is_audiocraft
+from .config_file import check_weights, config_errors, config_from
 from .json_file import read_json
+from .sizes import part_parameters
 from .source import NATIVE, open_weights, resolve
 
 # The composite's name of each part: model_type and class of a config of its own.
@@ -31,24 +32,17 @@ def open_part(path, part, cache_dir=None, local_files_only=False):
         InputError: if config.json is neither of that part nor of a composite, or files are missing or damaged.
     """
     file = os.path.join(path, "config.json")
-    values = {"model_type": "musicgen"} if is_audiocraft(path) else read_json(file)
+    kind = whole.model_type(path)
     # The decoder of a melody model is another network.
-    if values.get("model_type") in (("musicgen",) if part == "decoder" else whole.MODELS):
+    if kind in (("musicgen",) if part == "decoder" else whole.MODELS):
         composite, tensors = whole.open_folder(path, cache_dir, local_files_only)
         return getattr(composite, part), composite, tensors
     own, name = OWN_CONFIGS[part]
-    if values.get("model_type") != own:
-        raise InputError(
-            f"{file} describes a {values.get('model_type')!r} model; expected model_type {own!r}, or 'musicgen'"
-        )
-    with whole.quiet_transformers():
-        import transformers
-
-        try:
-            config = getattr(transformers, name).from_dict(values)
-        except Exception as error:  # whatever a malformed config makes transformers raise
-            raise InputError(f"{file} cannot be used: {type(error).__name__}: {error}".splitlines()[0]) from error
-    return config, None, open_weights(path)
+    if kind != own:
+        raise InputError(f"{file} describes a {kind!r} model; expected model_type {own!r}, or 'musicgen'")
+    config, tensors = config_from(name, read_json(file), file), open_weights(path)
+    check_weights(file, part_parameters(config), tensors)
+    return config, None, tensors
 
 
 def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None):
@@ -57,7 +51,7 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None):
     chosen = whole.resolve_dtype(dtype)
     path = resolve(model, revision, cache_dir, local_files_only)
     config, composite, tensors = open_part(path, cls.part, cache_dir, local_files_only)
-    with whole.config_errors(path):
+    with config_errors(os.path.join(path, "config.json")):
         network = cls(config, chosen)
     network.learn_from(path, composite)
     plan, prefix = huggingface.pieces(network), cls.part + "."

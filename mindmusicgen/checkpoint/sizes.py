@@ -64,6 +64,12 @@ def parameters(config):
     }
 
 
+def part_parameters(config):
+    """Parameters of one network by its own config; of a decoder those that every step reads."""
+    counts = {"t5": _text_parameters, "encodec": _codec_parameters, "musicgen_decoder": step_weights}
+    return counts[config.model_type](config)
+
+
 def _text_parameters(text):
     inner, wide = text.num_heads * text.d_kv, (3 if text.is_gated_act else 2) * text.d_model * text.d_ff
     layer = 4 * text.d_model * inner + wide + 2 * text.d_model

@@ -24,7 +24,7 @@ from ..generation.incremental_decoder import STEP, IncrementalDecoder
 from ..generation.settings import window_frames
 from ..melody_processing import AutoProcessor
 from . import graphs
-from .manifest import FORMAT, digest
+from .manifest import FORMAT, SIZES, digest
 
 PIECES = {  # what can be asked for, and the graphs that it consists of
     "text_encoder": ("text_encoder",),
@@ -135,6 +135,8 @@ def plan_sizes(config, batch, text_length, duration, prompt_duration):
     for name, value in (("batch", batch), ("text_length", text_length)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+    if batch > SIZES["batch"]:
+        raise InputError(f"batch is {batch}; expected at most {SIZES['batch']} prompts at a time")
     if text_length > TEXT_BUCKETS[-1]:
         raise InputError(f"text_length is {text_length}; expected at most {TEXT_BUCKETS[-1]} tokens")
     codec, decoder, most = config.audio_encoder, config.decoder, window_frames(config)

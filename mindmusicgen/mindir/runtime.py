@@ -4,7 +4,6 @@ model = MindIRMusicgen.from_pretrained(folder)
 audio = model.generate(**model.processor(text="calm piano"), duration=5, seed=1)
 """
 
-import json
 import os
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..checkpoint.config_file import config_from
+from ..checkpoint.json_file import read_json
 from ..errors import InputError
 from ..generation import inputs
 from ..generation.decode_loop import CHUNK
@@ -117,8 +118,10 @@ class MindIRMusicgen:
 
     def __init__(self, folder):
         self.manifest = Manifest(folder)
+        self.manifest.check_listed()
         self.manifest.check_files()
         self.config, self.generation_config = _configs(folder)
+        self.manifest.check_fits(self.config.decoder)
         self.processor = MusicgenProcessor.from_pretrained(folder)
         self.pad_code, self.sizes = self.manifest["pad_code"], self.manifest["sizes"]
         self._loaded = {}
@@ -299,14 +302,6 @@ def _filled(rows, count):
 
 def _configs(folder):
     """The configs of the model and of its `generate`."""
-    from transformers import GenerationConfig, MusicgenConfig
-
-    found = []
-    for cls, name in ((MusicgenConfig, "config.json"), (GenerationConfig, "generation_config.json")):
-        path = os.path.join(folder, name)
-        try:
-            with open(path, encoding="utf-8") as file:
-                found.append(cls.from_dict(json.load(file)))
-        except Exception as error:  # whatever a malformed config makes transformers raise
-            raise InputError(f"{path} cannot be used: {type(error).__name__}; export again") from error
-    return found
+    names = {"MusicgenConfig": "config.json", "GenerationConfig": "generation_config.json"}
+    paths = {cls: os.path.join(folder, name) for cls, name in names.items()}
+    return [config_from(cls, read_json(path), path) for cls, path in paths.items()]
