@@ -7,7 +7,6 @@ MP3), and what a recorder has written that never came to fill in its header.
 
 import contextlib
 import io
-import mmap
 import os
 import re
 import stat
@@ -22,6 +21,9 @@ VALUES = 1 << 17  # samples that are decoded at a time, of all channels together
 UNKNOWN = 1 << 62  # libsndfile's number of frames where the header has none is beyond it
 WANTED = f"expected a whole {', '.join(READABLE)} file"
 FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # with the length of the block that must follow
+OGG = re.compile(b"OggS")
+PATIENCE = 1000  # chunks, or damages, of a file that are looked at before it is left to libsndfile
+SCANNED = 1 << 20  # bytes of a file that are searched at a time
 CHUNK = re.compile(rb"[A-Za-z0-9 _.\-]{4}")
 
 
@@ -164,19 +166,40 @@ def comment_of(path):
         return opened.comment
 
 
+class _Bytes:
+    """A file's bytes, read where they are asked for: not every file system can map a file into memory."""
+
+    def __init__(self, file):
+        self.file, self.size = file, file.seek(0, os.SEEK_END)
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, where):
+        start, stop, _ = where.indices(self.size)
+        self.file.seek(start)
+        return self.file.read(max(stop - start, 0))
+
+    def places(self, pattern, start=0, overlap=7):
+        """Where a pattern of at most `overlap` + 1 bytes occurs."""
+        for begin in range(start, self.size, SCANNED):
+            for found in pattern.finditer(self[begin : begin + SCANNED + overlap]):
+                if found.start() < SCANNED:
+                    yield begin + found.start()
+
+
 def _parts(path):
     """(start, end, corrected head) of each recording in a file."""
-    size = os.path.getsize(path)
-    if not size:
-        return [(0, 0, b"")]
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        starts, head = [0], b""
-        if data[:4] == b"OggS":
+    with open(path, "rb") as file:
+        data = _Bytes(file)
+        starts, head, kind = [0], b"", data[:4]
+        behind = _behind_id3(data, 0)
+        if kind == b"OggS":
             starts += _ogg_starts(data)
-        elif data[:4] == b"RIFF":
+        elif kind == b"RIFF":
             head = _wav_head(data)
-        elif FLAC.match(data, _behind_id3(data, 0)):
-            starts += [found.start() for found in FLAC.finditer(data)][1:]
+        elif FLAC.match(data[behind : behind + 8]):
+            starts += list(data.places(FLAC))[1:]
         else:
             starts += _mp3_starts(data)
         return [(start, end, head) for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
@@ -184,16 +207,19 @@ def _parts(path):
 
 def _ogg_starts(data):
     """Where further links of a chain begin: with first pages behind pages that are none."""
-    place, playing, starts = 0, False, []
-    while 0 <= place <= len(data) - 27:
-        if data[place : place + 4] != b"OggS":  # damage: on with the next page
-            place = data.find(b"OggS", place)
+    place, playing, starts, damages = 0, False, [], 0
+    while place is not None and damages < PATIENCE:
+        page = data[place : place + 27 + 255]
+        if len(page) < 27:
+            break
+        if page[:4] != b"OggS":  # damage: on with the next page
+            place, damages = next(data.places(OGG, place), None), damages + 1
             continue
-        first = bool(data[place + 5] & 2)
+        first = bool(page[5] & 2)
         if first and playing:
             starts.append(place)
         playing = not first
-        table = data[place + 27 : place + 27 + data[place + 26]]
+        table = page[27 : 27 + page[26]]
         place += 27 + len(table) + sum(table)
     return starts
 
@@ -201,7 +227,7 @@ def _ogg_starts(data):
 def _wav_head(data):
     """The head of a .wav file with the sizes that its recorder never filled in; nothing where they are right."""
     place = 12
-    while place + 8 <= len(data):
+    for _ in range(PATIENCE):
         size = int.from_bytes(data[place + 4 : place + 8], "little")
         begin, end = place + 8, place + 8 + size
         if data[place : place + 4] == b"data":
@@ -217,7 +243,9 @@ def _wav_head(data):
 
 def _are_chunks(data, place):
     """Whether the rest of a RIFF file is whole chunks."""
-    while place + 8 <= len(data) and CHUNK.match(data, place):
+    for _ in range(PATIENCE):
+        if place + 8 > len(data) or not CHUNK.match(data[place : place + 4]):
+            break
         size = int.from_bytes(data[place + 4 : place + 8], "little")
         place += 8 + size + size % 2
     return len(data) <= place <= len(data) + 1
@@ -240,11 +268,13 @@ def _mp3_starts(data):
         frame = _behind_id3(data, place)
         if data[frame : frame + 1] != b"\xff":
             return starts
-        counts = max(data.find(name, frame, frame + 48) for name in (b"Xing", b"Info"))
-        if counts < 0 or data[counts + 7 : counts + 8] < b"\x02" or not data[counts + 7] & 2:
+        beginning = data[frame : frame + 60]
+        counts = max(beginning[:48].find(name) for name in (b"Xing", b"Info"))
+        flags = beginning[counts + 7 : counts + 8]
+        if counts < 0 or not flags or not flags[0] & 2:
             return starts
-        where = counts + (12 if data[counts + 7] & 1 else 8)
-        place = frame + int.from_bytes(data[where : where + 4], "big")
+        where = counts + (12 if flags[0] & 1 else 8)
+        place = frame + int.from_bytes(beginning[where : where + 4], "big")
         following = data[place : place + 3]
         if place <= frame or not (following == b"ID3" or following[:1] == b"\xff" and following[1:2] >= b"\xe0"):
             return starts
