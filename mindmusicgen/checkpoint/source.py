@@ -108,7 +108,11 @@ def _download(model, options, weights):
     parts = ("", *AUDIOCRAFT_PARTS)
     folder = fetch([name for name in names if name.endswith(SMALL_FILES) and _parent(name) in parts])
     if weights or weights_form(names) is None:  # audiocraft's settings are in its weights
-        fetch(_weights(names, folder))
+        chosen = _weights(names, folder)
+        last = [name for name in chosen if not _parent(name) and name != AUDIOCRAFT[1]]
+        if len(last) < len(chosen):  # what is opened first comes last
+            fetch([name for name in chosen if name not in last])
+        fetch(last)
     return folder
 
 
