@@ -196,8 +196,10 @@ def _parts(path):
         behind = _behind_id3(data, 0)
         if kind == b"OggS":
             starts += _ogg_starts(data)
-        elif kind == b"RIFF":
+        elif kind in (b"RIFF", b"RF64"):
             head = _wav_head(data)
+        elif kind == b"caff":
+            head = _caf_head(data)
         elif FLAC.match(data[behind : behind + 8]):
             starts += list(data.places(FLAC))[1:]
         else:
@@ -231,13 +233,29 @@ def _wav_head(data):
         size = int.from_bytes(data[place + 4 : place + 8], "little")
         begin, end = place + 8, place + 8 + size
         if data[place : place + 4] == b"data":
+            sizes = [min(length, 0xFFFFFFFF).to_bytes(4, "little") for length in (len(data) - 8, len(data) - begin)]
+            if data[:4] == b"RF64":  # sizes of 64 bits stand in its first chunk; without them it is an ordinary .wav
+                unknown = data[12:16] == b"ds64" and not any(data[28:36])
+                return b"RIFF" + sizes[0] + b"WAVEJUNK" + data[16 : place + 4] + sizes[1] if unknown else b""
             told = 8 + int.from_bytes(data[4:8], "little")
             closed = size > 0 and told in (end, end + size % 2)
             if end >= len(data) or closed or _are_chunks(data, end + size % 2):  # what is too much libsndfile corrects
                 return b""
-            sizes = [min(length, 0xFFFFFFFF).to_bytes(4, "little") for length in (len(data) - 8, len(data) - begin)]
             return data[:4] + sizes[0] + data[8 : place + 4] + sizes[1]
         place = end + size % 2
+    return b""
+
+
+def _caf_head(data):
+    """The same of a .caf, whose length may be -1 while it is written."""
+    place = 8
+    for _ in range(PATIENCE):
+        size = int.from_bytes(data[place + 4 : place + 12], "big", signed=True)
+        if data[place : place + 4] == b"data" and size == -1:
+            return data[: place + 4] + (len(data) - place - 12).to_bytes(8, "big")
+        if size < 0 or place >= len(data):
+            break
+        place += 12 + size
     return b""
 
 

@@ -73,6 +73,26 @@ def test_a_wav_whose_sizes_were_never_filled_in_is_read_to_its_end(tmp_path, rif
     np.testing.assert_allclose(read_audio(str(path), RATE, 1), values.T, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("ending", "size_at", "size"),
+    [
+        ("rf64", lambda whole: whole.find(b"ds64") + 16, bytes(8)),
+        ("rf64", lambda whole: whole.find(b"ds64") + 8, bytes(24)),
+        ("caf", lambda whole: whole.find(b"data") + 4, b"\xff" * 8),
+        ("au", lambda whole: 8, b"\xff" * 4),
+        ("aiff", lambda whole: whole.find(b"SSND") + 4, bytes(4)),
+        ("w64", lambda whole: whole.find(b"data") + 16, bytes(8)),
+    ],
+)
+def test_other_formats_without_a_size_are_read_to_their_end(tmp_path, ending, size_at, size):
+    path = tmp_path / f"a.{ending}"
+    values = tone(2)
+    whole = written(path, values, format="RF64" if ending == "rf64" else None)
+    whole[size_at(whole) : size_at(whole) + len(size)] = size
+    path.write_bytes(whole)
+    np.testing.assert_allclose(read_audio(str(path), RATE, 1), values.T, atol=1e-4)
+
+
 def test_what_follows_the_samples_of_a_wav_is_no_sound(tmp_path):
     path = tmp_path / "a.wav"
     whole = written(path, tone(1))
