@@ -8,7 +8,7 @@ import time
 from . import __version__
 from .errors import InputError
 from .recipe import recipe_comment
-from .telling import tell
+from .telling import quoted, tell
 
 
 def run_generate(arguments, interrupts):
@@ -129,53 +129,61 @@ def output_paths(output, count):
 
 def _source(arguments):
     """Where a model comes from if its name is no folder."""
-    return {name: getattr(arguments, name) for name in ("revision", "cache_dir", "local_files_only")}
+    return {"revision": arguments.revision, **_where(arguments)}
 
 
-def _open(arguments, dtype="float32", quantization=None):
-    """The model and its processor."""
-    if getattr(arguments, "mindir", None):
-        return _open_exported(arguments)
+def _where(arguments):
+    """Where comes from what a folder only names."""
+    return {"cache_dir": arguments.cache_dir, "local_files_only": arguments.local_files_only}
+
+
+def _load(arguments, folder, dtype="float32", quantization=None):
+    """The model of a folder, to be used once."""
     from .checkpoint.folder import model_class
-    from .checkpoint.source import resolve
-    from .melody_processing import AutoProcessor
 
-    folder = resolve(arguments.model, **_source(arguments))
-    options = {"cache_dir": arguments.cache_dir, "local_files_only": arguments.local_files_only}
-    processor = AutoProcessor.from_pretrained(folder, **options)
-    chosen = model_class(folder)
-    if getattr(arguments, "melody", None) and chosen.model_type != "musicgen_melody":
-        raise InputError(
-            f"--melody for a text model: {arguments.model} follows words alone; use a model such as "
-            "facebook/musicgen-melody, or leave --melody out"
-        )
-    return chosen.from_pretrained(folder, dtype=dtype, quantization=quantization, **options).run_eagerly(), processor
-
-
-def _open_exported(arguments):
-    """The same from files that `export` wrote, which know the model's name and dtype."""
-    from .mindir.runtime import MindIRMusicgen
-
-    model = MindIRMusicgen(arguments.mindir)
-    arguments.model, arguments.dtype = model.manifest["model"], model.manifest["dtype"]
-    return model, model.processor
+    opened = model_class(folder).from_pretrained(folder, dtype=dtype, quantization=quantization, **_where(arguments))
+    return opened.run_eagerly()
 
 
 def _prepare(arguments):
-    """The model, and for its `generate` the inputs and the other arguments."""
-    model, processor = _open(arguments, arguments.dtype, arguments.quantization)
-    arguments.dtype = arguments.dtype if arguments.mindir else str(model.dtype).lower()
-    audio = _audio_prompts(arguments, model)
-    wanted = {"text": arguments.prompts or None, "audio": audio if isinstance(audio, list) else None}
-    if arguments.melody:  # the processor's audio is the melody then
-        wanted |= {"audio": arguments.melody, "audio_prompt": wanted["audio"], "truncation": not _slides(arguments)}
-    elif model.model_type == "musicgen_melody":
-        wanted["audio_prompt"] = wanted.pop("audio")
-    inputs = {}
-    if any(wanted[name] is not None for name in wanted if name != "truncation"):
-        inputs = dict(processor(negative_text=arguments.negative_prompt, **wanted))
-    if audio is not None and not isinstance(audio, list):
-        inputs["audio_codes"] = audio
+    """The model, and for its `generate` the inputs and the other arguments.
+
+    A model is opened last: whatever can be refused is refused before it takes its seconds and gigabytes.
+    """
+    from .checkpoint.folder import load_config, load_generation_config, model_type
+    from .checkpoint.source import resolve
+    from .melody_processing import AutoProcessor
+
+    options = _options(arguments)
+    if arguments.mindir:
+        from .mindir.runtime import MindIRMusicgen
+
+        model = MindIRMusicgen(arguments.mindir)  # which loads no graph before it is needed
+        arguments.model, arguments.dtype = model.manifest["model"], model.manifest["dtype"]
+        config, defaults, processor = model.config, model.generation_config, model.processor
+    else:
+        folder = resolve(arguments.model, **_source(arguments))
+        if arguments.melody and model_type(folder) != "musicgen_melody":
+            raise InputError(
+                f"--melody for a text model: {quoted(arguments.model)} follows words alone; use a model such as "
+                "facebook/musicgen-melody, or leave --melody out"
+            )
+        config = load_config(folder, **_where(arguments))
+        defaults = load_generation_config(folder, config)
+        processor = AutoProcessor.from_pretrained(folder, **_where(arguments))
+    _check_settings(arguments, config, defaults, options)
+    inputs = _inputs(arguments, config, processor)
+    if not arguments.mindir:
+        model = _load(arguments, folder, arguments.dtype, arguments.quantization)
+        arguments.dtype = str(model.dtype).lower()
+    if not inputs:  # neither text nor audio: whatever the model likes
+        inputs = dict(model.get_unconditional_inputs())
+        options["guidance_scale"] = inputs.pop("guidance_scale", None)
+    return model, inputs, options
+
+
+def _options(arguments):
+    """Arguments of `generate` but for its inputs."""
     options = {
         "do_sample": False if arguments.greedy else None,
         "guidance_scale": arguments.guidance_scale,
@@ -184,17 +192,45 @@ def _prepare(arguments):
         "top_p": arguments.top_p,
         "seed": arguments.seed,
         "num_return_sequences": arguments.copies,
+        "extend_stride": arguments.extend_stride,
     }
-    if not inputs:  # neither text nor audio: whatever the model likes
-        free = model.get_unconditional_inputs()
-        options["guidance_scale"] = free.pop("guidance_scale")
-        inputs = free
     if arguments.max_new_tokens is not None:
-        options["max_new_tokens"] = arguments.max_new_tokens
-    else:
-        options["duration"] = 10.0 if arguments.duration is None else arguments.duration
-        options["extend_stride"] = arguments.extend_stride
-    return model, inputs, options
+        return options | {"max_new_tokens": arguments.max_new_tokens}
+    return options | {"duration": 10.0 if arguments.duration is None else arguments.duration}
+
+
+def _check_settings(arguments, config, defaults, options):
+    """Refuse settings that a model does not take, and music that the disk has no room for."""
+    import warnings
+
+    from .files import check_room
+    from .generation import settings
+
+    pieces = max(len(arguments.prompts), 1) * arguments.copies
+    asked = {name: value for name, value in options.items() if name != "seed"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `generate` will say it
+        plan = settings.resolve(config, defaults, asked, pieces, 0, options["seed"]).plan
+    if arguments.output.lower().endswith(".wav"):
+        samples = (plan.frames or plan.first) * config.audio_encoder.hop_length * config.decoder.audio_channels
+        folder = os.path.dirname(os.path.abspath(arguments.output))
+        check_room(folder, "output", pieces * samples * (arguments.bit_depth or 16) // 8)
+
+
+def _inputs(arguments, config, processor):
+    """What the processor makes of the prompts; empty if there are none."""
+    audio = _audio_prompts(arguments, config)
+    wanted = {"text": arguments.prompts or None, "audio": audio if isinstance(audio, list) else None}
+    if arguments.melody:  # the processor's audio is the melody then
+        wanted |= {"audio": arguments.melody, "audio_prompt": wanted["audio"], "truncation": not _slides(arguments)}
+    elif config.model_type == "musicgen_melody":
+        wanted["audio_prompt"] = wanted.pop("audio")
+    inputs = {}
+    if any(wanted[name] is not None for name in wanted if name != "truncation"):
+        inputs = dict(processor(negative_text=arguments.negative_prompt, **wanted))
+    if audio is not None and not isinstance(audio, list):
+        inputs["audio_codes"] = audio
+    return inputs
 
 
 def _slides(arguments):
@@ -204,7 +240,7 @@ def _slides(arguments):
     return arguments.max_new_tokens is None and (arguments.duration or 0) > TRAINED_SECONDS
 
 
-def _audio_prompts(arguments, model):
+def _audio_prompts(arguments, config):
     """Files as a list of paths, codes as one array [B, K, frames], or None; one serves all prompts."""
     import numpy as np
 
@@ -219,7 +255,7 @@ def _audio_prompts(arguments, model):
     rows = max(len(arguments.prompts), 1)
     if not coded[0]:
         return given if len(given) == rows else given * rows
-    codes = [load_codes(path, model.config) for path in given]
+    codes = [load_codes(path, config) for path in given]
     shortest = min(one.shape[2] for one in codes)
     codes = np.concatenate([one[:, :, -shortest:] for one in codes])
     return np.repeat(codes, rows, axis=0) if len(codes) == 1 else codes
@@ -327,12 +363,16 @@ def _use_device(arguments):
 def run_encode(arguments, interrupts):
     """`mindmusicgen encode`"""
     from .audio import read_audio
+    from .checkpoint.source import resolve
     from .codes_file import check_codes_path, save_codes
+    from .melody_processing import AutoProcessor
 
     check_codes_path(arguments.output)
     _use_device(arguments)
-    model, processor = _open(arguments)
+    folder = resolve(arguments.model, **_source(arguments))
+    processor = AutoProcessor.from_pretrained(folder, **_where(arguments))
     audio = read_audio(arguments.audio, processor.sampling_rate, processor.channels)
+    model = _load(arguments, folder)
     codes = model.encode(audio[None])
     interrupts.check()
     save_codes(arguments.output, codes, model.sampling_rate, model.frame_rate)
@@ -342,19 +382,23 @@ def run_encode(arguments, interrupts):
 def run_decode(arguments, interrupts):
     """`mindmusicgen decode`"""
     from .audio import check_output
-    from .checkpoint.folder import open_folder
+    from .checkpoint.folder import load_config
     from .checkpoint.source import resolve
     from .codes_file import load_codes
 
     check_output(arguments.output, arguments.bit_depth)
     _use_device(arguments)
     folder = resolve(arguments.model, **_source(arguments))
-    codes = load_codes(arguments.codes, open_folder(folder, arguments.cache_dir, arguments.local_files_only)[0])
-    model, _ = _open(arguments)
+    codes = load_codes(arguments.codes, load_config(folder, **_where(arguments)))
+    paths = output_paths(arguments.output, len(codes))
+    for path in paths:
+        check_output(path, arguments.bit_depth)
+    model = _load(arguments, folder)
     audio = model.decode(codes).asnumpy()
     interrupts.check()
-    for path, clip in zip(output_paths(arguments.output, len(audio)), audio, strict=True):
-        _write(arguments, path, clip, model.sampling_rate)
+    with _each_anyway() as attempt:
+        for path, clip in zip(paths, audio, strict=True):
+            attempt(_write, arguments, path, clip, model.sampling_rate)
 
 
 def run_convert(arguments, interrupts):
@@ -401,7 +445,8 @@ def run_info(arguments, interrupts):
     elif not os.path.isdir(folder):  # their sizes are known: nothing is downloaded to say them
         with contextlib.suppress(InputError):
             folder = resolve(folder, **(_source(arguments) | {"local_files_only": True}))
-    for line in describe(folder, arguments.duration, arguments.batch, arguments.table).split("\n"):
+    said = describe(folder, arguments.duration, arguments.batch, arguments.table, **_where(arguments))
+    for line in said.split("\n"):
         tell(line)
 
 

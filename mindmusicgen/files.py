@@ -35,7 +35,7 @@ def whole_file(path):
     """
     folder = os.path.dirname(os.path.abspath(path))
     _tidy(folder)
-    partial, handle = _new_file(folder)
+    partial, handle = _new(folder, _make_file)
     try:
         yield partial
         os.replace(partial, path)
@@ -45,11 +45,30 @@ def whole_file(path):
             os.remove(partial)
 
 
-def _new_file(folder):
-    """A new file and its open handle, which holds a lock as long as its writer lives."""
+@contextlib.contextmanager
+def temporary_folder(parent):
+    """Context that gives a new folder in another; it is removed in the end if it was not moved to a place of its own.
+
+    Args:
+        parent (str): where.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    _tidy(parent)
+    path, handle = _new(parent, _make_folder)
+    try:
+        yield path
+    finally:
+        os.close(handle)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _new(parent, make):
+    """A new file or folder and its open handle, which holds a lock as long as its writer lives."""
     while True:
-        path = os.path.join(folder, f".mindmusicgen-{secrets.token_hex(8)}.partial")
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        path = os.path.join(parent, f".mindmusicgen-{secrets.token_hex(8)}.partial")
+        handle = make(path)
         if fcntl is None:
             return path, handle
         with contextlib.suppress(OSError):  # a file system without locks
@@ -59,8 +78,17 @@ def _new_file(folder):
         os.close(handle)
 
 
+def _make_file(path):
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _make_folder(path):
+    os.mkdir(path)
+    return os.open(path, os.O_RDONLY)
+
+
 def remove_leftovers(folder):
-    """Remove what writers that were killed left in a folder: files of `whole_file` that nobody holds locked."""
+    """Remove what writers that were killed left in a folder: their temporary files and folders, held by no lock."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if fcntl and LEFTOVER.fullmatch(entry.name):
@@ -68,7 +96,7 @@ def remove_leftovers(folder):
                     handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
                     try:
                         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        os.remove(entry.path)
+                        shutil.rmtree(entry.path) if entry.is_dir() else os.remove(entry.path)
                     finally:
                         os.close(handle)
 
@@ -88,21 +116,51 @@ def check_writable(path, what, room=0):
         InputError: for a folder that does not exist or may not be written to, a name that is too long or that of a
             folder, and a disk, or a limit of this process, with too little room.
     """
-    try:
+    with _said(what, path):
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(folder):
             raise InputError(f"{what} {quoted(path)} lies in {quoted(folder)}, which does not exist; create it first")
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(path, follow_symlinks=False)  # fails for a name that is too long
+        _check_name(path)
         if os.path.isdir(path):
             raise InputError(f"{what} {quoted(path)} cannot be written, it is a folder; choose a file")
         check_room(folder, what, room)
+
+
+def check_folder(path, what, room=0):
+    """Refuse a path that is no folder to write to and cannot become one; the arguments are those of `check_writable`.
+
+    Raises:
+        InputError: as `check_writable`.
+    """
+    with _said(what, path):
+        missing, there = [], os.path.abspath(path)
+        while not os.path.lexists(there):
+            there, name = os.path.split(there)
+            missing.append(name)
+        if not os.path.isdir(there):
+            raise InputError(f"{what} {quoted(path)} cannot be a folder: {quoted(there)} is a file; choose another")
+        for name in missing:
+            _check_name(os.path.join(there, name))
+        check_room(there, what, room)
+
+
+def _check_name(path):
+    """OSError for a name that is too long."""
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(path, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _said(what, path):
+    """Put what the system says of a path into a sentence."""
+    try:
+        yield
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         reason = getattr(error, "strerror", None) or "a name cannot hold a zero byte"
         raise InputError(
-            f"{what} {quoted(path)} cannot be written ({reason}); choose a file in a folder you may write to, with room"
+            f"{what} {quoted(path)} cannot be written ({reason}); choose a place where you may write, with room"
         ) from error
 
 
@@ -118,7 +176,7 @@ def check_room(folder, what, room=0):
         InputError: if less is left on the disk, or the limit of a file's size (ulimit -f) is lower.
         OSError: if no file can be written at all.
     """
-    partial, handle = _new_file(folder)
+    partial, handle = _new(folder, _make_file)
     try:
         with open(handle, "wb") as file:
             file.write(bytes(BLOCK))

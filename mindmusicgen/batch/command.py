@@ -8,7 +8,7 @@ from ..audio import FORMATS, check_output
 from ..checkpoint.folder import dtype_name, stored_quantization
 from ..checkpoint.source import resolve
 from ..errors import InputError
-from ..files import remove_leftovers
+from ..files import check_folder, remove_leftovers
 from ..melody_processing import AutoProcessor
 from ..telling import tell
 from .pieces import batches, plan
@@ -45,7 +45,8 @@ def batch(arguments, interrupts):
     arguments.dtype = _dtype(arguments, folder)
     names = ("dtype", "quantization", "normalize", "bit_depth")
     more |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) not in (None, "none")}
-    pieces = plan(prompts, arguments.prompts, folder, tokenizer, arguments.output, arguments.format, more)
+    pieces = plan(prompts, arguments.prompts, folder, tokenizer, arguments.output, arguments.format, more, **source)
+    check_folder(arguments.output, "output")
     with alone_in(arguments.output, shared=size > 1):
         check_output(os.path.join(arguments.output, f"any.{arguments.format}"), arguments.bit_depth)
         share = pieces[rank::size]  # neighbours take equally long, so the shares do as well

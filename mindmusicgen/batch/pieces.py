@@ -56,7 +56,7 @@ class Piece:
         return found | {"mindmusicgen": None} == wanted | {"mindmusicgen": None}
 
 
-def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None):
+def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None, **where):
     """The pieces of a file of prompts, in an order that keeps groups together.
 
     Args:
@@ -67,6 +67,7 @@ def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None):
         output (str): where the files go.
         ending (str): wav, flac or ogg.
         more (dict): what else belongs to the recipe, such as the model's name.
+        where: cache_dir and local_files_only, for what the model's folder only names.
 
     Returns:
         list[Piece]
@@ -74,7 +75,7 @@ def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None):
     Raises:
         InputError: naming the file, the line and what is wrong with it.
     """
-    config = load_config(folder)
+    config = load_config(folder, **where)
     defaults = load_generation_config(folder, config)
     known = {"mindmusicgen": __version__, **(more or {}), "weights": fingerprint(folder)}
     pieces = []

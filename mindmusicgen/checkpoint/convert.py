@@ -4,8 +4,10 @@ import os
 
 from .. import quantization as quantizations
 from ..errors import InputError
-from .folder import model_class, resolve_dtype, save_native
+from .folder import model_class, open_folder, resolve_dtype, save_native
+from .info import parameter_counts
 from .source import resolve
+from .writing import check_whole_folder
 
 
 def convert(model, output, dtype="float32", revision=None, cache_dir=None, local_files_only=False, quantize=None):
@@ -21,12 +23,15 @@ def convert(model, output, dtype="float32", revision=None, cache_dir=None, local
     Raises:
         InputError: if the model cannot be opened or the folder cannot be written.
     """
-    folder = resolve(model, revision, cache_dir, local_files_only)
+    where = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    folder = resolve(model, revision, **where)
     if os.path.realpath(folder) == os.path.realpath(output):
         raise InputError(f"output {output!r} is the model's own folder; choose another")
     chosen = model_class(folder)
     quantizations.check(quantize, resolve_dtype(dtype), chosen.model_type)
-    network = chosen.from_pretrained(folder, dtype=dtype)
+    counts = parameter_counts(open_folder(folder, **where)[1])
+    check_whole_folder(output, 0 if quantize else sum(counts.values()) * (2 if dtype == "float16" else 4))
+    network = chosen.from_pretrained(folder, dtype=dtype, **where)
     if quantize:
         quantizations.quantise_model(network, quantize)  # without a look at whether this machine could run it
-    save_native(network, output, companions=folder)
+    save_native(network, output, companions=folder, **where)

@@ -69,14 +69,18 @@ def _not_ours(path, kind):
     return f"{path} describes a {kind!r} model; expected model_type {' or '.join(map(repr, MODELS))}"
 
 
-def load_config(folder):
+def load_config(folder, cache_dir=None, local_files_only=False):
     """The config of a folder, `MusicgenConfig` or `MusicgenMelodyConfig`; audiocraft's files say it in their settings.
+
+    Args:
+        folder (str): the folder.
+        cache_dir, local_files_only: as in `open_folder`.
 
     Raises:
         InputError: if config.json is missing, not JSON, or not of a MusicGen model.
     """
     if is_audiocraft(folder):
-        return open_checkpoint(folder)[0]
+        return open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)[0]
     path, kind = os.path.join(folder, "config.json"), model_type(folder)
     if kind not in MODELS:
         raise InputError(_not_ours(path, kind))
@@ -278,13 +282,14 @@ def save_huggingface(network, folder, dtype=None, companions=None):
         write_safetensors(os.path.join(partial, "model.safetensors"), entries, {"format": "pt"})
 
 
-def save_native(network, folder, companions=None):
+def save_native(network, folder, companions=None, cache_dir=None, local_files_only=False):
     """Write the weights in the cells' own layout; `mindspore.load_checkpoint(file, format="safetensors")` reads it too.
 
     Args:
         network (MusicgenForConditionalGeneration): the model.
         folder (str): where to write.
         companions (str): folder to copy tokenizer and processor files from.
+        cache_dir, local_files_only: as in `open_folder`.
     """
     entries, metadata = [], {"format": "mindspore"}
     if network.quantization:
@@ -295,7 +300,7 @@ def save_native(network, folder, companions=None):
     with whole_folder(folder) as partial:
         _save_configs(network, partial)
         if companions:
-            copy_companions(tokenizer_folder(companions), partial)
+            copy_companions(tokenizer_folder(companions, cache_dir, local_files_only), partial)
         write_safetensors(os.path.join(partial, NATIVE), entries, metadata)
 
 

@@ -139,15 +139,15 @@ def table(config, counts):
     return lines
 
 
-def _opened(folder):
+def _opened(folder, where):
     """The config, parameters of each network, and two remarks: the layout, and how weights are stored (or None)."""
     if folder in sizes.PUBLISHED and not os.path.isdir(folder):
         config = sizes.published_config(folder)
         return config, sizes.parameters(config), "as published, not looked at", None
     if not is_audiocraft(folder) and not _has_weights(folder):
-        config = load_config(folder)
+        config = load_config(folder, **where)
         return config, sizes.parameters(config), "a config without weights", None
-    config, tensors = open_folder(folder)
+    config, tensors = open_folder(folder, **where)
     native = os.path.isfile(os.path.join(folder, NATIVE))
     layout = "MindSpore" if native else "audiocraft" if is_audiocraft(folder) else "Hugging Face"
     kinds = sorted({str(tensor.dtype) for tensor in tensors.values()})
@@ -159,7 +159,7 @@ def _has_weights(folder):
     return any(name.endswith((".safetensors", ".bin", ".index.json")) for name in os.listdir(folder))
 
 
-def describe(folder, seconds=10.0, batch=1, with_table=False):
+def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
     """A text that says what a model is.
 
     Args:
@@ -167,6 +167,7 @@ def describe(folder, seconds=10.0, batch=1, with_table=False):
         seconds (float): length of the music to plan for.
         batch (int): prompts at a time to plan for.
         with_table (bool): add the memory for other numbers, lengths and batches.
+        where: cache_dir and local_files_only, as in `open_folder`.
 
     Raises:
         InputError: if the folder is not a model, or the plan makes no sense.
@@ -175,7 +176,7 @@ def describe(folder, seconds=10.0, batch=1, with_table=False):
         raise InputError(
             f"cannot plan for {seconds} s and {batch} prompts; expected more than 0 s and at least 1 prompt"
         )
-    config, counts, layout, stored = _opened(folder)
+    config, counts, layout, stored = _opened(folder, where)
     decoder, codec, text = config.decoder, config.audio_encoder, config.text_encoder
     numbers = (stored and stored_quantization(folder)) or "float32"
     parts = needs(config, counts, seconds, batch, numbers)

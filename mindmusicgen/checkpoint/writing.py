@@ -4,9 +4,10 @@ import contextlib
 import fnmatch
 import os
 import shutil
-import uuid
 
 from ..errors import InputError
+from ..files import check_folder, temporary_folder
+from ..telling import quoted
 from .source import NATIVE
 
 WEIGHTS = (NATIVE, "model*.safetensors*", "pytorch_model*.bin*")
@@ -32,30 +33,34 @@ def whole_folder(folder):
         InputError: if the folder cannot be written, or holds the files of `mindmusicgen export`.
     """
     folder = os.path.realpath(folder)
+    check_whole_folder(folder)
     there = os.path.isdir(folder)
-    if not there and os.path.lexists(folder):
-        raise InputError(f"{folder} is a file; choose a folder")
-    if os.path.isfile(os.path.join(folder, MANIFEST)):
-        raise InputError(f"{folder} holds files of mindmusicgen export, which belong together; choose another folder")
     parent = folder if there else os.path.dirname(folder)
-    partial = os.path.join(parent, f".partial-{uuid.uuid4().hex}")
     try:
         os.makedirs(parent, exist_ok=True)
-        os.mkdir(partial)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); choose a folder you may write to") from error
-    try:
-        yield partial
-        if there:
-            _replace(partial, folder)
-        else:
-            os.rename(partial, folder)
+        with temporary_folder(parent) as partial:
+            yield partial
+            if there:
+                _replace(partial, folder)
+            else:
+                os.rename(partial, folder)
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be written ({error.strerror}); choose one you may write to, with room"
+            f"{quoted(folder)} cannot be written ({error.strerror}); choose one you may write to, with room"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_whole_folder(folder, room=0):
+    """Refuse a path that `whole_folder` could not write, or with less than about `room` bytes left.
+
+    Raises:
+        InputError: if it cannot be a folder, or holds the files of `mindmusicgen export`.
+    """
+    check_folder(folder, "output", room)
+    if os.path.isfile(os.path.join(folder, MANIFEST)):
+        raise InputError(
+            f"output {quoted(folder)} holds files of mindmusicgen export, which belong together; choose another folder"
+        )
 
 
 def _replace(partial, folder):

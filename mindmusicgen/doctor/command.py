@@ -7,6 +7,7 @@ from .. import compiled, operator_checks
 from .. import device as devices
 from ..checkpoint.folder import DTYPES, dtype_name
 from ..errors import InputError
+from ..files import check_writable
 from ..ops import native, quantized
 from . import benchmark, checks, environment, golden
 from .report import Report
@@ -48,9 +49,7 @@ def doctor(arguments, interrupts):
 
 def _check(arguments):
     """Refuse what needs no look at the machine."""
-    folder = os.path.dirname(os.path.abspath(arguments.report))
-    if os.path.isdir(arguments.report) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InputError(f"the report {arguments.report} cannot be written; name a file in a folder that exists")
+    check_writable(arguments.report, "the report")
     devices.named(arguments.device, arguments.device_id)
     if arguments.dtype not in (None, "auto", *DTYPES):
         raise InputError(f"dtype is {arguments.dtype!r}; expected auto or one of {', '.join(DTYPES)}")

@@ -14,15 +14,17 @@ import numpy as np
 from mindspore import Tensor
 
 from .. import __version__
-from ..checkpoint.folder import model_class
+from ..checkpoint.folder import load_config, model_class, resolve_dtype, stored_quantization
 from ..checkpoint.source import resolve
 from ..checkpoint.writing import MANIFEST, whole_folder
 from ..errors import InputError
+from ..files import check_folder
 from ..generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_BUCKETS, bucket
 from ..generation.delay_pattern import columns_for
 from ..generation.incremental_decoder import STEP, IncrementalDecoder
 from ..generation.settings import window_frames
 from ..melody_processing import AutoProcessor
+from ..telling import quoted
 from . import graphs
 from .manifest import FORMAT, SIZES, digest
 
@@ -66,9 +68,10 @@ def export(
     _check_output(output)
     folder = resolve(model, **source)
     revisionless = {name: value for name, value in source.items() if name != "revision"}
+    chosen, dtype = _exportable(folder, dtype)
+    sizes = plan_sizes(load_config(folder, **revisionless), batch, text_length, duration, prompt_duration)
     with plain_operations():
-        opened = _open(folder, dtype, revisionless)
-        sizes = plan_sizes(opened.config, batch, text_length, duration, prompt_duration)
+        opened = chosen.from_pretrained(folder, dtype=dtype, **revisionless)
         with whole_folder(output) as partial:
             described = {name: _write_graph(opened, sizes, name, partial) for name in names}
             _write_companions(opened, folder, revisionless, partial)
@@ -108,22 +111,24 @@ def _graphs_of(pieces):
 def _check_output(output):
     parent = os.path.dirname(os.path.abspath(output))
     if os.path.exists(output) and (not os.path.isdir(output) or os.listdir(output)):
-        raise InputError(f"output {output!r} exists already; give a folder that does not, or an empty one")
+        raise InputError(f"output {quoted(output)} exists already; give a folder that does not, or an empty one")
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise InputError(f"output {output!r} lies in {parent}, which cannot be written to; create it first")
+        raise InputError(
+            f"output {quoted(output)} lies in {quoted(parent)}, which cannot be written to; create it first"
+        )
+    check_folder(output, "output")
 
 
-def _open(folder, dtype, source):
-    """The model, refused if it has what the graphs of this module have not."""
-    chosen = model_class(folder)
+def _exportable(folder, dtype):
+    """The class and the dtype of a model, refused if it has what the graphs of this module have not."""
+    chosen, dtype = model_class(folder), resolve_dtype(dtype)
     if chosen.model_type != "musicgen":
         raise InputError(f"{folder} is a melody model, which cannot be exported; choose a text model")
-    model = chosen.from_pretrained(folder, dtype=dtype, **source)
-    if model.dtype not in (ms.float32, ms.float16):
-        raise InputError(f"dtype is {dtype!r}; files are exported as float32 or float16")
-    if model.quantization:
+    if dtype not in (ms.float32, ms.float16):
+        raise InputError(f"dtype is {str(dtype).lower()!r}; files are exported as float32 or float16")
+    if stored_quantization(folder):
         raise InputError(f"{folder} has weights of 8 bits, which only C kernels read; export the model it came from")
-    return model
+    return chosen, dtype
 
 
 def plan_sizes(config, batch, text_length, duration, prompt_duration):

@@ -22,9 +22,8 @@ from ..processing import MAX_TOKENS
 from ..progress import progress_bar, someone_watches
 from ..samples import SILENCE, UnusableAudio, peak_of
 from ..sound_file import SoundFile
-from ..telling import printable, tell
+from ..telling import printable, quoted, tell
 from .language_model import CaptionedCodes
-from .pairs import find_pairs
 
 CODES, SKIPPED = "codes.npz", "skipped.txt"
 SHORTEST = 1.0  # seconds
@@ -207,13 +206,14 @@ def tokenise(processor, pairs, vocabulary):
     return [[next(rows) for _ in pair.captions] for pair in pairs]
 
 
-def captioned_codes(model, processor, folder, output, seconds, rows, seed):
+def captioned_codes(model, processor, folder, found, output, seconds, rows, seed):
     """The training data of a folder; see `CaptionedCodes`.
 
     Args:
         model (MusicgenForConditionalGeneration): its codec codes the audio.
         processor (MusicgenProcessor): tokenises the captions.
         folder (str): audio and captions.
+        found (tuple): what `find_pairs` returned for it.
         output (str): folder for the codes and the list of what was skipped.
         seconds (float): longest clip.
         rows (int): clips in a batch.
@@ -222,16 +222,13 @@ def captioned_codes(model, processor, folder, output, seconds, rows, seed):
     Raises:
         InputError: if nothing in the folder can be used.
     """
-    pairs, skipped = find_pairs(folder)
+    pairs, skipped = found
     frames = clip_frames(model.config, seconds)
-    coded = code_audio(model, folder, pairs, frames, os.path.join(output, CODES)) if pairs else CodedAudio()
+    coded = code_audio(model, folder, pairs, frames, os.path.join(output, CODES))
     skipped = skipped + coded.skipped
-    summary = report(skipped, len(set(coded.sources)), os.path.join(output, SKIPPED))
+    report(skipped, len(set(coded.sources)), os.path.join(output, SKIPPED))
     if not coded.codes:
-        raise InputError(
-            f"data {folder!r} holds nothing to train on{summary}; expected audio of a second or more, each with a "
-            "caption in a .txt beside it, in metadata.jsonl or in metadata.csv"
-        )
+        raise InputError(nothing_to_train_on(folder, skipped))
     captions = tokenise(processor, pairs, model.config.text_encoder.vocab_size)
     return CaptionedCodes(
         coded.codes,
@@ -244,16 +241,27 @@ def captioned_codes(model, processor, folder, output, seconds, rows, seed):
     )
 
 
+def nothing_to_train_on(folder, skipped):
+    """A sentence for a folder of which everything was skipped."""
+    reasons = f" ({_counts(skipped)})" if skipped else ""
+    return (
+        f"data {quoted(folder)} holds nothing to train on{reasons}; expected audio of a second or more, each with a "
+        "caption in a .txt beside it, in metadata.jsonl or in metadata.csv"
+    )
+
+
+def _counts(skipped):
+    """How many were skipped for which reason."""
+    reasons = [reason for _, reason in skipped]
+    return ", ".join(f"{reasons.count(reason)} x {reason}" for reason in sorted(set(reasons)))
+
+
 def report(skipped, used, path):
-    """Write the list of what was skipped, and say in one line how much and why; returns the reasons as text."""
+    """Write the list of what was skipped, and say in one line how much and why."""
     with output_file(path) as file:
         file.write("".join(f"{printable(name)}: {reason}\n" for name, reason in skipped).encode())
-    if not skipped:
-        return ""
-    reasons = [reason for _, reason in skipped]
-    counts = ", ".join(f"{reasons.count(reason)} x {reason}" for reason in sorted(set(reasons)))
-    tell(f"mindmusicgen: skipped {len(skipped)}, used {used} ({counts}); the list is {path}", error=True)
-    return f" ({counts})"
+    if skipped:
+        tell(f"mindmusicgen: skipped {len(skipped)}, used {used} ({_counts(skipped)}); the list is {path}", error=True)
 
 
 @contextlib.contextmanager

@@ -9,17 +9,20 @@ import math
 import os
 
 from ..checkpoint.audiocraft import tokenizer_folder
-from ..checkpoint.folder import check_class, load_config, save_huggingface, stored_quantization
+from ..checkpoint.folder import check_class, load_config, open_folder, save_huggingface, stored_quantization
+from ..checkpoint.info import parameter_counts
 from ..checkpoint.json_file import read_json
 from ..checkpoint.source import resolve
 from ..composite import MusicgenForConditionalGeneration
 from ..errors import InputError
+from ..files import check_folder
 from ..generation.settings import TRAINED_SECONDS, window_frames
 from ..processing import MusicgenProcessor
 from ..telling import tell
-from .data import SHORTEST, captioned_codes, clip_frames, output_file
+from .data import SHORTEST, captioned_codes, clip_frames, nothing_to_train_on, output_file
 from .language_model import LanguageModelLoss
 from .loop import CURVES, STATE, Trainer, plot_history
+from .pairs import find_pairs
 
 SETTINGS, MODEL = "settings.json", "model"
 
@@ -64,16 +67,22 @@ def finetune(
     _check_numbers(**settings, learning_rate=learning_rate)
     if not os.path.isdir(data):
         raise InputError(f"data {data!r} is not a folder; expected one with audio files and their captions")
-    source = resolve(model, revision, cache_dir, local_files_only)
+    where = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    source = resolve(model, revision, **where)
     check_class(MusicgenForConditionalGeneration, source)
-    _check_seconds(load_config(source), seconds)
+    _check_seconds(load_config(source, **where), seconds)
+    found = find_pairs(data)
+    if not found[0]:
+        raise InputError(nothing_to_train_on(data, found[1]))
+    counts = parameter_counts(open_folder(source, **where)[1])
+    check_folder(output, "output", 4 * (3 * sum(counts.values()) - 2 * counts["codec"]))  # with both of Adam's moments
     settings |= {"data": os.path.realpath(data), "model": os.path.realpath(source), "learning_rate": learning_rate}
     _claim(output, settings)
     if stored_quantization(source):
         raise InputError(f"model {model!r} holds int8 weights, which cannot be trained; give the float one")
-    network = MusicgenForConditionalGeneration.from_pretrained(source, dtype="float32")
-    processor = MusicgenProcessor.from_pretrained(source)
-    clips = captioned_codes(network, processor, data, output, seconds, batch, seed)
+    network = MusicgenForConditionalGeneration.from_pretrained(source, dtype="float32", **where)
+    processor = MusicgenProcessor.from_pretrained(source, **where)
+    clips = captioned_codes(network, processor, data, found, output, seconds, batch, seed)
     trainer = Trainer(
         LanguageModelLoss(network, train_text=not freeze_text),
         output,
@@ -85,7 +94,7 @@ def finetune(
         tell(f"going on from step {trainer.step} of {steps}")
     _fit(trainer, clips, max(1, min(20, steps // 10)))
     target = os.path.join(output, MODEL)
-    save_huggingface(network, target, companions=tokenizer_folder(source))
+    save_huggingface(network, target, companions=tokenizer_folder(source, **where))
     return target
 
 
