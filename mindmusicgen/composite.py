@@ -16,7 +16,7 @@ from .compiled import compiled, fingerprint
 from .errors import InputError
 from .generation import decode_loop, inputs, settings
 from .generation.generator import CodeGenerator
-from .generation.incremental_decoder import LONG_STEP, STEP, IncrementalDecoder
+from .generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from .generation.quantized_loop import QuantizedGenerator
 from .interrupt import interruptible
 from .models.encodec import Encodec
@@ -29,8 +29,6 @@ from .quantization import expand_without_kernels, quantise_model
 from .samples import as_batch
 from .submodels.composite import forward
 
-PIECE_SECONDS = 5.0  # of more than 30 s that are decoded at a time
-SMALL_PIECE_SECONDS = 1.0  # the same of a quantised model, which is there to be small: at any length
 SHORTEST_CHUNK = 0.2  # seconds
 
 

@@ -11,6 +11,7 @@ import warnings
 import mindspore as ms
 import numpy as np
 
+from . import memory_limits
 from .errors import InputError
 
 ENVIRONMENT = "MINDMUSICGEN_DEVICE"  # CPU, Ascend or Ascend:1, where nothing else is named
@@ -198,16 +199,13 @@ def is_memory_error(error):
 def memory_for_us():
     """Bytes that this process could have in all, what it has now included; None if nobody knows.
 
-    On an NPU what is free there and what MindSpore's pool holds; on a CPU the same of the machine's memory.
+    On an NPU what is free there and what MindSpore's pool holds; on a CPU see `memory_limits`.
     """
     with contextlib.suppress(Exception):  # interfaces that MindSpore calls deprecated or experimental
         if is_ascend():
             number = current()[1]
             return ms.hal.get_device_properties(number).free_memory + ms.runtime.memory_reserved()
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-        with open("/proc/self/statm", encoding="ascii") as numbers:
-            return free + int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return memory_limits.room()[0]
 
 
 def captures():

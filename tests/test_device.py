@@ -271,7 +271,10 @@ def test_what_fits_is_computed(quad, monkeypatch):
     said = info.what_fits(config, 1_000_000, 10, 8, 4, room)
     assert said.startswith("out of memory with 8 pieces of 10 s") and said.endswith("at most 5 at a time fit")
     room = sum(info.memory(config, 1_000_000, 12.5, 1).values())
-    assert info.what_fits(config, 1_000_000, 60, 2, 4, room).endswith("at most 12 s, one at a time, fit")
+    said = info.what_fits(config, 1_000_000, 29, 2, 4, room)
+    assert said.endswith("at most 12 s, or more than 30 s, one at a time, fit")  # which is decoded in pieces of 5 s
+    assert fits(31, 1, room) and not fits(13, 1, room)
+    assert info.what_fits(config, 1_000_000, 60, 2, 4, room).endswith("at most 1 at a time fit")
     assert info.what_fits(config, 1_000_000, 10, 1, 4, 1e12).endswith("at most 5 s, one at a time, fit")
     assert "the model alone takes" in info.what_fits(config, 1_000_000, 10, 2, 4, 1e6)
     assert "make fewer at a time" in info.what_fits(config, 1_000_000, 10, 2, 4, None)

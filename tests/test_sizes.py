@@ -65,6 +65,7 @@ def test_narrower_numbers_take_less():
         ("demo", "float32", 30, 4, 2.92),
         ("small", "float32", 10, 1, 4.10),
         ("small", "int8", 10, 1, 1.77),
+        ("small", "float32", 600, 1, 4.3),  # windows of 30 s, decoded in pieces
     ],
 )
 def test_memory_is_close_to_what_was_measured(name, numbers, seconds, batch, measured):
@@ -77,6 +78,7 @@ def test_info_without_weights(tmp_path, capsys):
     (tmp_path / "config.json").write_bytes((DEMO / "config.json").read_bytes())
     assert cli.main(["info", str(tmp_path)]) == 0
     alone = capsys.readouterr().out
+    assert " GB, as " in alone.splitlines()[-1]
     assert "a config without weights" in alone and "5.3 M parameters" in alone and "stored as" not in alone
     assert cli.main(["info", "demo"]) == 0
     whole = capsys.readouterr().out

@@ -5,7 +5,10 @@ import math
 import os
 
 from .. import device as devices
+from .. import memory_limits
 from ..errors import InputError
+from ..generation.incremental_decoder import PIECE_SECONDS, SMALL_PIECE_SECONDS, IncrementalDecoder
+from ..generation.settings import TRAINED_SECONDS, window_frames
 from ..telling import printable
 from . import sizes
 from .audiocraft import is_audiocraft
@@ -21,7 +24,7 @@ NETWORKS = {
 TIED = "text_encoder.encoder.embed_tokens.weight"
 RUNTIME_BYTES = 800e6  # MindSpore and Python themselves, measured (350 MB of it are pages of their libraries)
 SAMPLES_ALIVE = 8  # widest codec activations alive at once while decoding, measured
-SMALL_PIECE_SECONDS = 1.0  # of audio that a quantised model decodes at a time
+COPIES_OF_AUDIO = 2  # of the whole clip in float32, while a file is written
 TABLE_SECONDS, TABLE_BATCHES = (10, 30), (1, 2, 4, 8, 16)
 
 
@@ -39,32 +42,45 @@ def parameter_counts(tensors):
     return counts
 
 
-def memory(config, parameters, seconds, batch, number_size=4):
+def memory(config, parameters, seconds, batch, number_size=4, small=False):
     """Bytes a run needs at its peak, by part.
 
     Args:
         config (transformers.MusicgenConfig): the model's config.
         parameters (int): parameters in all.
-        seconds (float): length of the music.
+        seconds (float): length of the music. What is longer than the model hears at a time is made window by window,
+            and decoded piece by piece.
         batch (int): prompts at a time, each with a null row for guidance.
         number_size (int): bytes of a weight and of a number in the cache, 4 for float32, 2 for float16 and bfloat16.
+        small (bool): a quantised model, whose codec decodes short pieces at any length.
     """
     decoder, codec = config.decoder, config.audio_encoder
-    columns = seconds * codec.frame_rate + getattr(config, "chroma_length", 0)
-    samples = seconds * codec.sampling_rate
+    columns = min(seconds * codec.frame_rate, window_frames(config)) + getattr(config, "chroma_length", 0)
+    channels = batch * decoder.audio_channels
+    samples = _decoded_at_once(codec, seconds, small) * codec.sampling_rate
     return {
         "weights": number_size * parameters,
         "KV cache": 2 * number_size * 2 * batch * columns * decoder.hidden_size * decoder.num_hidden_layers,
-        "codec": 4 * batch * decoder.audio_channels * samples * codec.num_filters * SAMPLES_ALIVE,
+        "codec": 4 * channels * samples * codec.num_filters * SAMPLES_ALIVE,
+        "audio": 4 * channels * seconds * codec.sampling_rate * COPIES_OF_AUDIO,
         "runtime": RUNTIME_BYTES,
     }
 
 
-def what_fits(config, parameters, seconds, batch, number_size, room):
+def _decoded_at_once(codec, seconds, small):
+    """Seconds of audio that the codec decodes at a time; see `composite.decode`."""
+    if not IncrementalDecoder.supports(codec):
+        return seconds
+    if small:
+        return min(seconds, SMALL_PIECE_SECONDS)
+    return seconds if seconds <= TRAINED_SECONDS else PIECE_SECONDS
+
+
+def what_fits(config, parameters, seconds, batch, number_size, room, small=False):
     """A sentence for music that did not fit into memory: the most pieces at a time that do, or the greatest length.
 
     Args:
-        config, parameters, seconds, batch, number_size: as in `memory`.
+        config, parameters, seconds, batch, number_size, small: as in `memory`.
         room (int): bytes that there are; None if nobody knows.
     """
     said = f"out of memory with {batch} {'piece' if batch == 1 else 'pieces'} of {seconds:g} s at a time"
@@ -72,18 +88,21 @@ def what_fits(config, parameters, seconds, batch, number_size, room):
         return f"{said}; make fewer at a time, or shorter ones"
 
     def needs(seconds, batch):
-        return sum(memory(config, parameters, seconds, batch, number_size).values())
+        return sum(memory(config, parameters, seconds, batch, number_size, small).values())
 
     said += f", which takes about {needs(seconds, batch) / 1e9:.1f} GB where there are {room / 1e9:.1f}"
     fitting = next((count for count in range(batch - 1, 0, -1) if needs(seconds, count) <= room), 0)
     if fitting:
         return f"{said}; at most {fitting} at a time fit"
-    alone = needs(0, 1)
     # The sum is an estimate, and the length that was tried was too much.
-    longest = min((room - alone) / (needs(1, 1) - alone), seconds / 2 if batch == 1 else math.inf)
-    if longest >= 1:
-        return f"{said}; at most {math.floor(longest)} s, one at a time, fit"
-    return f"{said}; the model alone takes {alone / 1e9:.1f} GB: choose a smaller one, or weights of float16 or int8"
+    most = math.floor(seconds / 2 if batch == 1 else seconds)
+    longest = next((length for length in range(most, 0, -1) if needs(length, 1) <= room), 0)
+    windows = TRAINED_SECONDS + 1  # is decoded in pieces, and so may fit where less does not
+    wide = needs(seconds, batch) > room >= needs(windows, 1) and seconds < windows
+    more = f", or more than {TRAINED_SECONDS} s" if wide else ""
+    if longest or more:
+        return f"{said}; at most {longest} s{more}, one at a time, fit"
+    return f"{said}; the model alone takes {needs(0, 1) / 1e9:.1f} GB: choose a smaller one, or float16 or int8"
 
 
 @contextlib.contextmanager
@@ -108,7 +127,8 @@ def enough_memory(model, seconds, batch):
         parameters, stored = map(sum, zip(*sizes, strict=True))
         each = stored / parameters if parameters else 4
         room = devices.memory_for_us() if parameters else None
-        raise InputError(what_fits(model.config, parameters, seconds, batch, each, room)) from error
+        small = bool(getattr(model, "quantization", None))
+        raise InputError(what_fits(model.config, parameters, seconds, batch, each, room, small)) from error
 
 
 def needs(config, counts, seconds, batch, numbers):
@@ -119,11 +139,11 @@ def needs(config, counts, seconds, batch, numbers):
         counts (dict): parameters of each network.
         numbers (str): float32, float16, bfloat16 or int8.
     """
-    parts = memory(config, sum(counts.values()), seconds, batch, 4 if numbers in ("float32", "int8") else 2)
+    size, small = 4 if numbers in ("float32", "int8") else 2, numbers == "int8"
+    parts = memory(config, sum(counts.values()), seconds, batch, size, small)
     parts["weights"] = sizes.weight_bytes(config, counts, numbers)
-    if numbers == "int8":
+    if small:
         parts["KV cache"] /= 4
-        parts["codec"] *= min(SMALL_PIECE_SECONDS / seconds, 1)
     return parts
 
 
@@ -200,4 +220,7 @@ def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
         f"  memory        {sum(parts.values()) / 1e9:.2f} GB for {seconds:g} s, batch {batch}, {numbers} "
         f"(estimate: {said})",
     ]
+    room, by = memory_limits.room()
+    if room:
+        lines.append(f"  room here     {room / 1e9:.2f} GB, as {by} leaves")
     return "\n".join(lines + (table(config, counts) if with_table else []))

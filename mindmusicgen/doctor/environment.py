@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .. import __version__
+from .. import __version__, memory_limits
 from .. import device as devices
 
 PACKAGES = ("mindspore", "numpy", "transformers", "tokenizers", "safetensors", "scipy", "soundfile")
@@ -106,13 +106,14 @@ def _processor():
 
 
 def memory():
-    """Memory of the machine, as a text."""
+    """Memory of the machine, and what this process may have of it, as a text."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) / 1e6 for line in lines if "kB" in line}
-        return f"{sizes['MemTotal']:.1f} GB, {sizes['MemAvailable']:.1f} available"
-    except (OSError, KeyError, ValueError):
+        total = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))
+    except (OSError, StopIteration, ValueError):
         return "unknown"
+    room, by = memory_limits.room()
+    return f"{total / 1e9:.1f} GB" + (f", {room / 1e9:.1f} left by {by}" if room else "")
 
 
 def peak_memory():

@@ -10,6 +10,8 @@ from mindspore import Tensor
 
 STEP = 5  # frames the LSTM advances by in one call of a stream: what is ready is at most so much behind the codes
 LONG_STEP = 25  # the same where all codes are there: fewer calls
+PIECE_SECONDS = 5.0  # of more than 30 s that are decoded at a time
+SMALL_PIECE_SECONDS = 1.0  # the same of a quantised model, which is there to be small: at any length
 
 
 class IncrementalDecoder:
