@@ -173,7 +173,7 @@ class TestCommand:
         said, kept = capsys.readouterr().out, json.loads(path.read_text())
         assert "passed: " in said and "ms a step" in said
         assert kept["verdict"] == "passed" and kept["problems"] == [] and kept["computing"]["dtype"] == "float32"
-        assert kept["installed"]["mindspore"] == ms.__version__ and kept["peak_memory_bytes"] > 1e8
+        assert kept["installed"]["mindspore"] == ms.__version__ and float(kept["memory"]["at the peak"][:-3]) > 0.1
         names = [check["name"] for check in kept["checks"]]
         assert {"tokenizer", STEP, PROMPT, "decode loop", "sampling", "codec encoder"} < set(names)
         assert all(check["passed"] for check in kept["checks"]) and len(set(names)) == len(names) > 15
@@ -188,6 +188,25 @@ class TestCommand:
         assert len(kept["problems"]) == 1 and "device Ascend:3 cannot be used here" in kept["problems"][0]
         assert "CANN was not found: install CANN" in kept["problems"][0]
         assert "Traceback" not in capsys.readouterr().out
+
+    def test_the_report_holds_nothing_that_was_not_shown(self, path, capsys, monkeypatch):
+        for name in ("MINDMUSICGEN_PASSWORD", "ASCEND_TOKEN", "MS_KEY", "RANK_TABLE_FILE", "HF_TOKEN"):
+            monkeypatch.setenv(name, "secret")
+        monkeypatch.setenv("MINDMUSICGEN_CACHE", "/some/where")
+        monkeypatch.setattr(environment, "npu_smi", lambda: ["| NPU  Name |", "| 0  910B |"])
+        monkeypatch.setattr(command, "_run", lambda report, *_: report.note("a note"))
+        self.run(path)
+        said, text = capsys.readouterr().out, path.read_text()
+
+        def leaves(value):
+            for one in value.values() if isinstance(value, dict) else value:
+                yield from leaves(one) if isinstance(one, (dict, list)) else (one,)
+
+        kept = json.loads(text)
+        assert {"|", "/some/where"} < set(" ".join(map(str, leaves(kept))).split()) and "secret" not in said + text
+        for name in ("report", "format", "verdict", "running", "seconds"):
+            del kept[name]  # words and numbers of its own, which hold nothing of the machine
+        assert [value for value in leaves(kept) if str(value) not in said] == []
 
     @pytest.mark.parametrize(
         ("words", "sentence"),

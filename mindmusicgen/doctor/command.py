@@ -33,9 +33,12 @@ def doctor(arguments, interrupts):
     _check(arguments)
     report = Report(arguments.report)
     report.write()  # now, not after minutes: can it be written?
-    report.show("What is installed")
+    report.show(f"What is installed, {report.content['made']}")
     report.facts("installed", environment.facts())
-    report.add(variables=environment.variables(), npu_smi=environment.npu_smi())
+    report.facts("variables", environment.variables())
+    report.add(npu_smi=environment.npu_smi())
+    for line in report.content["npu_smi"]:
+        report.show(f"  {line}")
     try:
         device, dtype = _device(arguments, report)
     except InputError:  # a dtype that this device does not have
@@ -43,7 +46,7 @@ def doctor(arguments, interrupts):
         raise
     report.facts("computing", {"device": device, "dtype": dtype, **_kernels()})
     _run(report, interrupts, device, dtype, arguments.quick)
-    report.add(peak_memory_bytes=environment.peak_memory())
+    report.facts("memory", {"at the peak": f"{(environment.peak_memory() or 0) / 1e9:.2f} GB"})
     return 0 if report.finish(time.perf_counter() - started) else 1
 
 
@@ -112,7 +115,8 @@ def _run(report, interrupts, device, dtype, quick):
     report.add(benchmark={name: float(f"{value:.4g}") for name, value in found.items()}, running=None)
     report.show(
         f"  {found['step_ms']:.1f} ms a step, {found['codec_ms']:.0f} ms to decode a second, "
-        f"{found['real_time_factor']:.2f} s of work for a second of music"
+        f"{found['real_time_factor']:.2f} s of work for a second of music; {found['music_s']:g} s were made, the first "
+        f"time in {found['first_run_s']:.1f} s"
     )
 
 

@@ -18,7 +18,13 @@ CANN_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 CANN_FOLDERS = ("/usr/local/Ascend/ascend-toolkit/latest", "/usr/local/Ascend/cann", "~/Ascend/ascend-toolkit/latest")
 CANN_FILES = ("compiler/version.info", "opp/version.info", "runtime/version.info", "version.info")
 DRIVER = "/usr/local/Ascend/driver/version.info"
-PREFIXES = ("MINDMUSICGEN_", "ASCEND_", "MS_", "RANK_", "DEVICE_ID")  # of the environment variables worth reporting
+VARIABLES = (  # that change what is computed or where; no others are read, for any may hold a password
+    *(f"MINDMUSICGEN_{name}" for name in ("CACHE", "CAPTURE", "DEVICE", "FUSED", "KERNELS", "SIMD", "THREADS")),
+    *(f"ASCEND_{name}" for name in ("HOME_PATH", "TOOLKIT_HOME", "OPP_PATH", "AICPU_PATH", "CUSTOM_OPP_PATH")),
+    *(f"ASCEND_{name}" for name in ("VISIBLE_DEVICES", "RT_VISIBLE_DEVICES", "LAUNCH_BLOCKING", "GLOBAL_LOG_LEVEL")),
+    *(f"MS_{name}" for name in ("ROLE", "WORKER_NUM", "NODE_ID", "OM_PATH", "ALLOC_CONF", "JIT_LEVEL", "ENABLE_GE")),
+    *("RANK_ID", "RANK_SIZE", "DEVICE_ID", "OMP_NUM_THREADS", "GLOG_v"),
+)
 PROBE_SECONDS = 180
 PROBE = "import mindspore as ms; ms.set_device({0!r}, {1}); print((ms.Tensor([1.5]) + 1).asnumpy())"
 
@@ -38,8 +44,8 @@ def facts():
 
 
 def variables():
-    """The environment variables that change what happens: dict of name to value."""
-    return {name: short(value) for name, value in sorted(os.environ.items()) if name.startswith(PREFIXES)}
+    """The environment variables of `VARIABLES` that are set: dict of name to value."""
+    return {name: short(os.environ[name]) for name in VARIABLES if name in os.environ}
 
 
 def short(text):
@@ -125,14 +131,14 @@ def peak_memory():
 
 
 def npu_smi():
-    """What `npu-smi info` says, for the report; None without it."""
+    """What `npu-smi info` says, as a list of lines; empty without it."""
     if not shutil.which("npu-smi"):
-        return None
+        return []
     try:
         done = subprocess.run(["npu-smi", "info"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"npu-smi info: {type(error).__name__}"
-    return done.stdout[-10_000:]
+        return [f"npu-smi info: {type(error).__name__}"]
+    return [line.rstrip() for line in done.stdout[-10_000:].splitlines()]
 
 
 def device_sentence(device, number, seconds=PROBE_SECONDS):
