@@ -93,6 +93,12 @@ def check_output(path, bit_depth=None, room=0):
         InputError: for an unknown ending or bit depth, a missing or read-only folder, a name that is too long, a path
             that is a folder, or too little room.
     """
+    check_format(path, bit_depth)
+    check_writable(path, "output", room)
+
+
+def check_format(path, bit_depth=None):
+    """Refuse an unknown ending or bit depth; the arguments are those of `check_output`."""
     ending = os.path.splitext(path)[1].lower()
     if ending not in FORMATS:
         raise InputError(
@@ -102,7 +108,6 @@ def check_output(path, bit_depth=None, room=0):
     if bit_depth is not None and bit_depth not in FORMATS[ending][1]:
         depths = " or ".join(str(depth) for depth in FORMATS[ending][1] if depth) or "none"
         raise InputError(f"bit depth {bit_depth} does not exist in {ending} files; expected {depths}")
-    check_writable(path, "output", room)
 
 
 def normalized(samples, sampling_rate, how="none"):

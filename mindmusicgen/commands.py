@@ -55,11 +55,11 @@ def _each_anyway():
         raise refused[0]
 
 
-def _write_codes(arguments, codes, model, what="codes"):
+def _write_codes(arguments, codes, model):
     from .codes_file import save_codes
 
     save_codes(arguments.codes, codes, model.sampling_rate, model.frame_rate)
-    tell(f"{arguments.codes}: {what}")
+    tell(f"{arguments.codes}: codes")
 
 
 def _check_generate(arguments):

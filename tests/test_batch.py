@@ -121,7 +121,7 @@ def test_the_command_refuses_in_one_sentence(alone, model, tmp_path, capsys, mon
         (str(tmp_path / "none.jsonl"), "out", [], "cannot be read"),
         (write_lines(tmp_path / "empty.jsonl", ""), "out", [], "hold no line"),
         (str(tmp_path / "latin.jsonl"), "out", [], "not UTF-8"),
-        (good, "taken", [], "cannot be used"),
+        (good, "taken", [], "cannot be a folder"),
         (good, "out", ["--format", "mp3"], "format is 'mp3'"),
         (good, "out", ["--format", "flac", "--bit-depth", "32"], "bit depth 32"),
         (good, "out", ["--batch-size", "0"], "batch size is 0"),

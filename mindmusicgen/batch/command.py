@@ -4,7 +4,7 @@ import os
 import time
 
 from .. import device as devices
-from ..audio import FORMATS, check_output
+from ..audio import FORMATS, check_format
 from ..checkpoint.folder import dtype_name, stored_quantization
 from ..checkpoint.source import resolve
 from ..errors import InputError
@@ -46,9 +46,7 @@ def batch(arguments, interrupts):
     names = ("dtype", "quantization", "normalize", "bit_depth")
     more |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) not in (None, "none")}
     pieces = plan(prompts, arguments.prompts, folder, tokenizer, arguments.output, arguments.format, more, **source)
-    check_folder(arguments.output, "output")
     with alone_in(arguments.output, shared=size > 1):
-        check_output(os.path.join(arguments.output, f"any.{arguments.format}"), arguments.bit_depth)
         share = pieces[rank::size]  # neighbours take equally long, so the shares do as well
         left = frozenset(piece.path for piece in share if not piece.finished())
         interrupts.check()
@@ -76,6 +74,8 @@ def _check(arguments, size):
     """Refuse what needs no look at any file."""
     if f".{arguments.format}" not in FORMATS:
         raise InputError(f"format is {arguments.format!r}; expected one of {', '.join(name[1:] for name in FORMATS)}")
+    check_format(f"any.{arguments.format}", arguments.bit_depth)
+    check_folder(arguments.output, "output")
     if arguments.batch_size < 1:
         raise InputError(f"batch size is {arguments.batch_size}; expected a whole number of at least 1")
     if arguments.seed < 0:

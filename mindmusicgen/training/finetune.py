@@ -67,6 +67,7 @@ def finetune(
     _check_numbers(**settings, learning_rate=learning_rate)
     if not os.path.isdir(data):
         raise InputError(f"data {data!r} is not a folder; expected one with audio files and their captions")
+    check_folder(output, "output")
     where = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     source = resolve(model, revision, **where)
     check_class(MusicgenForConditionalGeneration, source)
