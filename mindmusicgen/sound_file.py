@@ -238,8 +238,9 @@ def _wav_head(data):
                 unknown = data[12:16] == b"ds64" and not any(data[28:36])
                 return b"RIFF" + sizes[0] + b"WAVEJUNK" + data[16 : place + 4] + sizes[1] if unknown else b""
             told = 8 + int.from_bytes(data[4:8], "little")
-            closed = size > 0 and told in (end, end + size % 2)
-            if end >= len(data) or closed or _are_chunks(data, end + size % 2):  # what is too much libsndfile corrects
+            ends = {end, end + size % 2}  # not every writer fills up to an even number
+            closed = size > 0 and told in ends or any(_are_chunks(data, one) for one in ends)
+            if end >= len(data) or closed:  # what is too much libsndfile corrects
                 return b""
             return data[:4] + sizes[0] + data[8 : place + 4] + sizes[1]
         place = end + size % 2

@@ -1,9 +1,9 @@
 """The audio files of a folder and their captions.
 
 The folder follows Hugging Face's audiofolder: the caption of an audio file is in `metadata.jsonl` or `metadata.csv`, in
-the folder of the file or above it, or in a .txt of the same stem beside it. Links to folders are followed. Names are
-found whatever their case, and in whatever of Unicode's forms (NFC, NFD) they are written. What looks like audio or like
-metadata and cannot be used is listed with its reason; it ends nothing.
+the folder of the file or above it, or else in a .txt of the same stem beside it. Links to folders are followed. Names
+are found whatever their case, and in whatever of Unicode's forms (NFC, NFD) they are written. What looks like audio or
+like metadata and cannot be used is listed with its reason; it ends nothing.
 """
 
 import csv
