@@ -166,9 +166,10 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
             if peak_of(clip) < SILENCE:
                 raise InputError(f"melody {name} is silent; give a recording with a tune, or leave it out")
             if truncation and seconds > self.chroma.chunk_length:
-                long = f"{seconds:.1f} s" if np.isfinite(seconds) else "more"
+                heard = self.chroma.chunk_length
+                long = f"{seconds:.1f} s" if np.isfinite(seconds) else f"more than {heard} s"
                 warnings.warn(
-                    f"melody {name} has {long} and the model hears {self.chroma.chunk_length} s: its end is cut off",
+                    f"melody {name} has {long} and the model hears {heard} s: its end is cut off",
                     stacklevel=4,
                 )
             clips.append(clip)

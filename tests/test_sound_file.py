@@ -10,6 +10,7 @@ import soundfile
 
 from mindmusicgen import InputError, display, samples, sound_file
 from mindmusicgen.audio import UnusableAudio, read_audio, read_blocks, read_comment, write_audio
+from mindmusicgen.melody_processing import MusicgenMelodyProcessor
 from mindmusicgen.sound_file import SoundFile
 
 RATE = 32000
@@ -157,6 +158,19 @@ def test_an_hour_in_a_small_file_is_refused_before_it_is_decoded(tmp_path, monke
     total = sum(piece.shape[1] for piece in read_blocks(SoundFile(str(path)), 8000, 1))
     assert total == 601 * 8000 and tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
+
+
+def test_of_a_long_melody_only_the_beginning_is_decoded(tmp_path):
+    path = tmp_path / "a.flac"
+    whole = written(path, tone(100, rate=8000), 8000)
+    damaged = without_length(whole)
+    damaged[-len(whole) // 3 :] = bytes(len(whole) // 3)
+    processor = MusicgenMelodyProcessor(None)
+    for content, long in ((whole, "has 100.0 s"), (damaged, "has more than 30 s")):
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match=f"a.flac' {long} and the model hears 30 s"):
+            found = processor(audio=str(path), return_tensors="np")["input_features"]
+        assert found.shape == (1, 235, 12) and (found.argmax(axis=2)[0, 5:-5] == 9).all()
 
 
 def test_files_of_nonsense_are_one_sentence(tmp_path):
