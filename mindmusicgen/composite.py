@@ -5,7 +5,6 @@ The composite holds the three networks and the checkpoint's configs; the loop it
 """
 
 import threading
-from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
@@ -18,51 +17,38 @@ from .generation import decode_loop, inputs, settings
 from .generation.generator import CodeGenerator
 from .generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from .generation.quantized_loop import QuantizedGenerator
+from .generation.streamer import to_streamer
+from .habits import Habits, refuse_unsupported
 from .interrupt import interruptible
-from .models.encodec import Encodec
+from .models.initial_weights import initial_weights
 from .models.layers import additive_mask, initialise
-from .models.musicgen import MusicgenDecoder
-from .models.quantized import QuantizedMusicgenDecoder
-from .models.t5 import T5Encoder
 from .ops.memory import release_free_memory, release_mapped
 from .quantization import expand_without_kernels, quantise_model
 from .samples import as_batch
-from .submodels.composite import forward
+from .submodels.assembly import assembled, from_sub_models_pretrained
+from .submodels.codec import Codec
+from .submodels.composite import forward as call_networks
+from .submodels.decoder import QuantizedDecoder, TextDecoder
+from .submodels.inputs import exclusive
+from .submodels.outputs import MusicgenOutput
+from .submodels.text import TextEncoder
 
 SHORTEST_CHUNK = 0.2  # seconds
 
 
-@dataclass
-class MusicgenOutput:
-    """What `generate(..., return_dict_in_generate=True)` returns.
-
-    Attributes:
-        audio_values (Tensor): [B, channels, samples] float32.
-        audio_codes (Tensor): [B, codebooks, frames] int32.
-        seeds (tuple[int]): the seed of each prompt; giving them again gives the same codes again.
-    """
-
-    audio_values: Tensor
-    audio_codes: Tensor
-    seeds: tuple
-
-    @property
-    def sequences(self):
-        """transformers' name for `audio_values`."""
-        return self.audio_values
-
-
-class MusicgenForConditionalGeneration(nn.Cell):
+class MusicgenForConditionalGeneration(Habits, nn.Cell):
     """Text to music: T5 encoder, MusicGen decoder and EnCodec codec.
 
     Args:
-        config (transformers.MusicgenConfig): sizes of the three networks.
+        config (transformers.MusicgenConfig): sizes of the three networks; not needed where all three are given.
+        text_encoder (T5EncoderModel): becomes part of this model, as it is; None makes one with random weights.
+        audio_encoder (EncodecModel): the same.
+        decoder (MusicgenForCausalLM): the same.
         dtype (mindspore.dtype): dtype of text encoder and decoder, float32 or float16; logits, sampling and the
-            codec are always float32.
+            codec are always float32. None: that of the networks that are given, else float32.
         generation_config (transformers.GenerationConfig): defaults of `generate`.
         quantization (str): "int8" for a decoder with weights of 8 bits, which only a checkpoint can fill.
-
-    Parameters are zeros until `initialise` or `from_pretrained` fills them.
+        empty (bool): leave the parameters zeros in place of random weights, for a checkpoint to fill.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -70,21 +56,39 @@ class MusicgenForConditionalGeneration(nn.Cell):
 
     model_type = "musicgen"  # of the config.json that this class opens
     generator = CodeGenerator
+    networks = (TextDecoder, QuantizedDecoder)  # classes of the decoder, without and with quantization
 
-    def __init__(self, config, dtype=ms.float32, generation_config=None, quantization=None):
+    def __init__(
+        self,
+        config=None,
+        text_encoder=None,
+        audio_encoder=None,
+        decoder=None,
+        *,
+        dtype=None,
+        generation_config=None,
+        quantization=None,
+        empty=False,
+    ):
         super().__init__(auto_prefix=False)
+        given = {"text_encoder": text_encoder, "audio_encoder": audio_encoder, "decoder": decoder}
+        given, config, dtype = assembled(type(self), config, given, dtype)
         self.config, self.quantization, self.mapped = config, quantization, {}
         self.generation_config = generation_config or checkpoint_folder.default_generation_config(config)
         self.dtype = dtype
-        self.text_encoder = T5Encoder(config.text_encoder, dtype)
-        self.audio_encoder = Encodec(config.audio_encoder)
-        self.decoder, self.conditioner = self._decoding_parts(config, dtype)
+        self.text_encoder = given.get("text_encoder") or TextEncoder(config.text_encoder, dtype)
+        self.audio_encoder = given.get("audio_encoder") or Codec(config.audio_encoder)
+        self.decoder = given.get("decoder") or self.networks[bool(quantization)](config.decoder, dtype)
+        self.conditioner = self._conditioner(config, dtype)
+        self.decoder.generation_config, self.decoder.frame_rate = self.generation_config, self.frame_rate
         self.update_parameters_name("")
         self.set_train(False)
+        if not (empty or quantization):
+            initial_weights(self, given)
         key = fingerprint(config.text_encoder, config.audio_encoder, str(dtype))
         self.encode_text = compiled(self.text_encoder.construct, key)
-        self.encode_audio = compiled(self.audio_encoder.encode, key)
-        self.decode_audio = compiled(self.audio_encoder.decode, key)
+        self.encode_audio = compiled(self.audio_encoder.to_codes, key)
+        self.decode_audio = compiled(self.audio_encoder.to_audio, key)
         self._decode_parts = (
             compiled(self.audio_encoder.decode_recurrent, key),
             compiled(self.audio_encoder.decode_convolutions, key),
@@ -92,11 +96,17 @@ class MusicgenForConditionalGeneration(nn.Cell):
         self._generator = self._make_generator()
         self._stopped = threading.Event()
 
-    def _decoding_parts(self, config, dtype):
-        """The decoder, and what makes of the text what it reads."""
-        text_dim, dim = config.text_encoder.hidden_size, config.decoder.hidden_size
-        decoder = QuantizedMusicgenDecoder if self.quantization else MusicgenDecoder
-        return decoder(config.decoder, dtype), decode_loop.TextConditioner(text_dim, dim, dtype)
+    @classmethod
+    def config_kind(cls):
+        """The class of its config."""
+        from . import configs
+
+        return getattr(configs, checkpoint_folder.MODELS[cls.model_type][0])
+
+    @staticmethod
+    def _conditioner(config, dtype):
+        """What makes of the text what the decoder reads."""
+        return decode_loop.TextConditioner(config.text_encoder.hidden_size, config.decoder.hidden_size, dtype)
 
     def _make_generator(self):
         kind = QuantizedGenerator if self.quantization else self.generator
@@ -105,13 +115,15 @@ class MusicgenForConditionalGeneration(nn.Cell):
     @classmethod
     def from_pretrained(
         cls,
-        model,
+        model=None,
         dtype=None,
         revision=None,
         cache_dir=None,
         local_files_only=False,
         quantization=None,
         device=None,
+        config=None,
+        **habits,
     ):
         """Open a checkpoint: a Hugging Face folder, a folder written by `mindmusicgen convert`, a hub id, or the demo.
 
@@ -126,11 +138,16 @@ class MusicgenForConditionalGeneration(nn.Cell):
                 as they are stored, and a folder that was converted to int8 stays so.
             device (str): CPU, Ascend, or Ascend:1 for the second NPU, for the whole process; None: what the
                 environment's MINDMUSICGEN_DEVICE says, or MindSpore's choice.
+            config (transformers.MusicgenConfig): in place of the checkpoint's.
+            **habits: fields of the config to change, and what else transformers takes here: see docs/migration.md.
 
         Raises:
             InputError: if there is no such device or model, or its files are damaged or do not fit its config.
         """
-        return checkpoint_folder.load(cls, model, dtype, revision, cache_dir, local_files_only, quantization, device)
+        options = (dtype, revision, cache_dir, local_files_only, quantization, device, config, habits)
+        return checkpoint_folder.load(cls, model, *options)
+
+    from_sub_models_pretrained = classmethod(from_sub_models_pretrained)
 
     def quantize(self, quantization="int8"):
         """Round the decoder's weights to 8 bits, in place. Where the kernels cannot run they are expanded again.
@@ -155,14 +172,18 @@ class MusicgenForConditionalGeneration(nn.Cell):
         self.set_train(False)
         self._generator = self._make_generator()
 
-    def save_pretrained(self, folder, dtype=None):
+    def save_pretrained(self, save_directory, dtype=None, **habits):
         """Write a Hugging Face folder: config, generation config and safetensors that transformers loads.
 
         Args:
-            folder (str): where to write.
+            save_directory (str): where to write.
             dtype (str): how weights are stored, float32 or float16; None keeps the model's own.
+            **habits: what else transformers takes here, such as max_shard_size: see docs/migration.md.
+
+        Raises:
+            InputError: if the folder cannot be written, or the model is quantised.
         """
-        checkpoint_folder.save_huggingface(self, folder, dtype)
+        checkpoint_folder.save_huggingface(self, save_directory, dtype, habits=habits)
 
     def initialise(self, seed=0, std=0.02):
         """Fill all parameters with random weights; returns the model."""
@@ -200,15 +221,7 @@ class MusicgenForConditionalGeneration(nn.Cell):
             return self.construct(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
-    def construct(self, input_ids=None, attention_mask=None, **arguments):
-        """Logits and loss of known codes; `submodels.composite.forward` describes the arguments and what is returned.
-
-        Returns:
-            Seq2SeqLMOutput
-        """
-        inputs.refuse_melody(arguments)
-        arguments.pop("input_features", None)
-        return forward(self, input_ids, attention_mask, **arguments)
+    forward = construct = call_networks
 
     def logits(self, input_ids, attention_mask, decoder_input_ids):
         """Logits for known codes and nothing else, by the networks that generate; compiles with `mindspore.jit`.
@@ -221,18 +234,18 @@ class MusicgenForConditionalGeneration(nn.Cell):
         Returns:
             Tensor: float32 logits, [B * K, T, V].
         """
-        states = self.conditioner(self.text_encoder(input_ids, attention_mask), attention_mask)
+        states = self.conditioner(self.text_encoder.construct(input_ids, attention_mask), attention_mask)
         mask = additive_mask(attention_mask, self.dtype).reshape(attention_mask.shape[0], 1, 1, -1)
         columns = decoder_input_ids.shape[-1]
         ids = decoder_input_ids.reshape(-1, self.config.decoder.num_codebooks, columns)
-        x, _ = self.decoder(ids, self.decoder.cross_keys_values(states), mask)
+        x, _ = self.decoder.construct(ids, self.decoder.cross_keys_values(states), mask)
         return self.decoder.logits(x).reshape(-1, columns, self.config.decoder.vocab_size)
 
     def run_eagerly(self):
         """Run text encoder and codec uncompiled from now on: for a program that makes one piece and ends, compiling
         them takes seconds longer than it saves. Returns the model."""
         self.encode_text = self.text_encoder.construct
-        self.encode_audio, self.decode_audio = self.audio_encoder.encode, self.audio_encoder.decode
+        self.encode_audio, self.decode_audio = self.audio_encoder.to_codes, self.audio_encoder.to_audio
         return self
 
     def get_unconditional_inputs(self, num_samples=1):
@@ -272,6 +285,8 @@ class MusicgenForConditionalGeneration(nn.Cell):
             seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
             callback (callable): called with the frames that are done and all frames; returning False stops.
             progress (bool): show a progress bar; None shows it in a terminal or notebook.
+            streamer (transformers.generation.streamers.BaseStreamer): is given the columns of codes as they are made,
+                in the delay pattern: the start and the prompt's, [B * K, n], then one at a time, [B * K].
 
         Returns:
             Tensor of float32 audio, [B, channels, samples]; or a `MusicgenOutput`.
@@ -280,10 +295,10 @@ class MusicgenForConditionalGeneration(nn.Cell):
             InputError: naming the argument, what is wrong and what would be right.
             KeyboardInterrupt: if the user interrupts.
         """
-        request, callback, show = self._request(input_ids, attention_mask, arguments)
+        request, *watching = self._request(input_ids, attention_mask, arguments)
         with interruptible() as interrupts:
             codes = []
-            for fresh in self._generate_codes(request, callback, show):
+            for fresh in self._generate_codes(request, *watching):
                 interrupts.check()
                 codes.append(fresh)
             codes = np.concatenate(codes, axis=2)
@@ -307,11 +322,11 @@ class MusicgenForConditionalGeneration(nn.Cell):
             InputError: naming the argument, what is wrong and what would be right.
             KeyboardInterrupt: if the user interrupts.
         """
-        request, callback, show = self._request(input_ids, attention_mask, arguments)
+        request, *watching = self._request(input_ids, attention_mask, arguments)
         decoder = self._incremental_decoder(chunk_seconds)
 
         def produce():
-            for fresh in self._generate_codes(request, callback, show):
+            for fresh in self._generate_codes(request, *watching):
                 yield self._push(decoder, fresh)
             yield self._push(decoder, request.prompt[:, :, :0], last=True)
 
@@ -406,26 +421,69 @@ class MusicgenForConditionalGeneration(nn.Cell):
         return (Tensor(self._joined(audio)) for audio in decoder.push(self._sides(codes), last))
 
     def _request(self, input_ids, attention_mask, arguments):
-        """Take a call's arguments apart and check them: the request, the callback, whether to show progress."""
+        """Take a call's arguments apart and check them: the request, the callback, whether to show, the streamer."""
         arguments = dict(arguments)
+        refuse_unsupported(arguments)
 
         def take(*names):
             return {name: arguments.pop(name, None) for name in names}
 
+        seed, callback, streamer, show = take("seed", "callback", "streamer", "progress").values()
+        config, also = take("generation_config", "inputs").values()
+        if hasattr(attention_mask, "guidance_scale"):  # the second argument of transformers' generate
+            attention_mask, config = None, attention_mask
+        if also is not None:
+            exclusive(input_ids=input_ids, inputs=also)
+            input_ids = also
         text = {"input_ids": input_ids, "attention_mask": attention_mask}
         text |= take("encoder_outputs", "negative_input_ids", "negative_attention_mask")
         audio = take("input_values", "padding_mask", "audio_codes", "decoder_input_ids")
-        seed, callback, show, config = take("seed", "callback", "progress", "generation_config").values()
         self._stopped.clear()
-        return self._prepare(text, audio, config or self.generation_config, arguments, seed), callback, show
+        request = self._prepare(text, audio, config or self.generation_config, arguments, seed)
+        return request, callback, show, streamer
 
     def _prepare(self, text, audio, generation_config, arguments, seed):
         """What is to be made, checked: a `Request`."""
         return inputs.prepare(self, text, audio, generation_config, arguments, seed)
 
-    def _generate_codes(self, request, callback, show):
+    def _generate_codes(self, request, callback, show, streamer=None):
         """The next final codes, [B, K, n], until all are made."""
         if self.quantization and self.mapped:
             request.states.asnumpy()  # the text encoder is done
             release_mapped(array for name, array in self.mapped.items() if name.startswith("text_encoder."))
-        return self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, self._stopped)
+        codes = self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, self._stopped)
+        return to_streamer(streamer, codes, self.pad_code, self.config.decoder.audio_channels)
+
+    def get_input_embeddings(self):
+        """The table of the text's tokens."""
+        return self.text_encoder.get_input_embeddings()
+
+    def get_output_embeddings(self):
+        """The codebooks' heads, one under the other."""
+        return self.decoder.get_output_embeddings()
+
+    def get_text_encoder(self):
+        """The text encoder."""
+        return self.text_encoder
+
+    get_encoder = get_text_encoder
+
+    def get_audio_encoder(self):
+        """The codec."""
+        return self.audio_encoder
+
+    def get_decoder(self):
+        """The decoder."""
+        return self.decoder
+
+    def freeze_text_encoder(self):
+        """Leave the text encoder as it is in training."""
+        self.text_encoder.requires_grad_(False)
+
+    def freeze_audio_encoder(self):
+        """Leave the codec as it is in training."""
+        self.audio_encoder.requires_grad_(False)
+
+    def resize_token_embeddings(self, *args, **kwargs):
+        """There is no meaning in it, as in transformers: an InputError."""
+        raise InputError("token embeddings are not resized; open T5EncoderModel, or a config with another vocab_size")

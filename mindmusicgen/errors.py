@@ -1,8 +1,31 @@
 """The one exception for bad input: a sentence that names the input, what is wrong and what would be right."""
 
+LONGEST = 300  # characters of a message
+LONGEST_VALUE = 60  # of a value in it
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The CLI prints its text and exits with code 2."""
+
+    def __init__(self, message=""):
+        message = " ".join(str(message).split("\n"))
+        if len(message) > LONGEST:  # what is right comes last, so the middle goes
+            message = f"{message[: LONGEST - 121]} ... {message[-115:]}"
+        super().__init__(message)
+
+
+def shown(value):
+    """A value as a message shows it: arrays by their shape, anything long cut."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"an array of shape {shape}"
+    if isinstance(value, (list, tuple, dict, set)) and len(value) > 8:
+        return f"a {type(value).__name__} of {len(value)} entries"
+    try:
+        text = repr(value)
+    except Exception:  # a __repr__ of the user's may raise anything
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
 
 
 def clip(text, most=160):

@@ -48,7 +48,8 @@ def from_mindnlp(model, dtype="float32"):
         )
     chosen = folder.resolve_dtype(dtype)
     cls = getattr(importlib.import_module(__package__), folder.MODELS[kind][1])
-    ours = cls(copy.deepcopy(model.config), chosen, copy.deepcopy(model.generation_config))
+    generation_config = copy.deepcopy(model.generation_config)
+    ours = cls(copy.deepcopy(model.config), dtype=chosen, generation_config=generation_config, empty=True)
     tensors = {name: _Weight(tensor) for name, tensor in model.state_dict().items()}
     huggingface.load(ours, tensors, f"the {type(model).__name__} of MindNLP")
     return ours

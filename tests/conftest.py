@@ -74,7 +74,7 @@ class Golden:
             self._model = model_class(folder).from_pretrained(folder)
             # The codec's graph takes seconds to compile for every number of frames; few tests need it.
             self.compiled_codec = self._model.decode_audio
-            self._model.decode_audio = self._model.audio_encoder.decode
+            self._model.decode_audio = self._model.audio_encoder.to_audio
         return self._model
 
 

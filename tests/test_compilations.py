@@ -13,7 +13,11 @@ from mindmusicgen import MusicgenForConditionalGeneration
 from mindmusicgen.training.loop import TrainingStep
 
 PACKAGE = Path(mindmusicgen.__file__).parent
-TEXT, CODEC, STEP = "models.t5.construct.", ("models.encodec.encode.", "models.encodec.decode."), "training.loop._run."
+TEXT, CODEC, STEP = (
+    "models.t5.construct.",
+    ("models.encodec.to_codes.", "models.encodec.to_audio."),
+    "training.loop._run.",
+)
 CONDITION, PREFILL, CHUNK = (f"generation.decode_loop.{name}." for name in ("_condition", "_prefill", "_chunk"))
 LOOP = {CONDITION: 1, CHUNK: 1}
 
@@ -23,7 +27,7 @@ def model(quad, tmp_path):
     """A model that has compiled nothing yet; the codec runs uncompiled, except where it is called by name."""
     opened = MusicgenForConditionalGeneration.from_pretrained(str(quad.write(tmp_path / "quad")))
     opened.compiled_codec = opened.encode_audio, opened.decode_audio
-    opened.encode_audio, opened.decode_audio = opened.audio_encoder.encode, opened.audio_encoder.decode
+    opened.encode_audio, opened.decode_audio = opened.audio_encoder.to_codes, opened.audio_encoder.to_audio
     return opened
 
 

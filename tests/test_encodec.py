@@ -27,7 +27,7 @@ def test_encode(golden, close):
     hop = golden.model.config.audio_encoder.hop_length
     assert found[:3] == [1, 3, 7] and {hop - 1, hop, hop + 1} < set(found) and found[-1] > 5 * hop
     for length in found:
-        codes, scale = encode(golden, golden.model.audio_encoder.encode, length)
+        codes, scale = encode(golden, golden.model.audio_encoder.to_codes, length)
         assert codes.dtype == ms.int32
         np.testing.assert_array_equal(codes.asnumpy(), golden[f"codec{length}.codes"])
         if golden.model.config.audio_encoder.normalize:
@@ -40,7 +40,7 @@ def test_decode(golden, close):
         codes, expected = golden[f"codec{length}.codes"], golden[f"codec{length}.decoded"]
         scale = golden.arrays.get(f"codec{length}.scale")
         arguments = () if scale is None else (Tensor(scale.reshape(2, 1)),)
-        found = model.audio_encoder.decode(Tensor(codes), *arguments).asnumpy()
+        found = model.audio_encoder.to_audio(Tensor(codes), *arguments).asnumpy()
         # transformers cuts the audio to nothing else than frames * hop; neither do we.
         close(found[..., : expected.shape[-1]], expected, 2e-5)
         assert found.shape[-1] == codes.shape[2] * model.config.audio_encoder.hop_length
@@ -52,23 +52,23 @@ def test_decode(golden, close):
 def test_compiled_graphs_give_the_same(goldens, close, name):
     golden = goldens(name)
     codec, length = golden.model.audio_encoder, lengths(golden)[-1]
-    codes, scale = encode(golden, ms.jit(codec.encode, fullgraph=True), length)
+    codes, scale = encode(golden, ms.jit(codec.to_codes, fullgraph=True), length)
     np.testing.assert_array_equal(codes.asnumpy(), golden[f"codec{length}.codes"])
     arguments = (scale,) if golden.model.config.audio_encoder.normalize else ()
-    close(ms.jit(codec.decode, fullgraph=True)(codes, *arguments), golden[f"codec{length}.decoded"], 2e-5)
+    close(ms.jit(codec.to_audio, fullgraph=True)(codes, *arguments), golden[f"codec{length}.decoded"], 2e-5)
 
 
 def test_silence_has_a_loudness(goldens):
     """A normalising codec must not divide by zero."""
     golden = goldens("stereo48")
-    codes, scale = golden.model.audio_encoder.encode(Tensor(np.zeros((1, 2, 50), np.float32)), 2)
+    codes, scale = golden.model.audio_encoder.to_codes(Tensor(np.zeros((1, 2, 50), np.float32)), 2)
     assert np.isfinite(scale.asnumpy()).all() and (codes.asnumpy() >= 0).all()
 
 
 def test_fewer_codebooks_are_a_prefix(quad):
     length = lengths(quad)[-1]
     audio = Tensor(quad[f"codec{length}.audio"].astype(np.float32))
-    two, _ = quad.model.audio_encoder.encode(audio, 2)
+    two, _ = quad.model.audio_encoder.to_codes(audio, 2)
     np.testing.assert_array_equal(two.asnumpy(), quad[f"codec{length}.codes"][:, :2])
 
 

@@ -183,9 +183,9 @@ class TestCalls:
         coded = codec.encode(audio)
         books = coded.audio_codes.shape[2]
         assert coded.audio_codes.shape == (1, 1, books, 3) and coded.audio_scales == [None]
-        codes, _ = quad.model.audio_encoder.encode(Tensor(audio), books)
+        codes, _ = quad.model.audio_encoder.to_codes(Tensor(audio), books)
         np.testing.assert_array_equal(coded.audio_codes[0].asnumpy(), codes.asnumpy())
-        close(codec.decode(coded.audio_codes).audio_values, quad.model.audio_encoder.decode(codes).asnumpy())
+        close(codec.decode(coded.audio_codes).audio_values, quad.model.audio_encoder.to_audio(codes).asnumpy())
         assert codec(audio).audio_values.shape == (1, 1, 1300)
 
 
@@ -207,7 +207,7 @@ class TestGenerate:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         arguments = {"do_sample": True, "max_new_tokens": 8, "guidance_scale": scale, "seed": 5}
         whole = quad.model.generate(ids, mask, return_dict_in_generate=True, **arguments).audio_codes.asnumpy()
-        states = quad.model.conditioner(quad.model.text_encoder(ids, mask), mask)
+        states = quad.model.conditioner(quad.model.text_encoder.construct(ids, mask), mask)
         arguments |= {"encoder_hidden_states": states, "encoder_attention_mask": mask}
         np.testing.assert_array_equal(decoder.generate(**arguments).asnumpy(), whole)
 

@@ -11,7 +11,7 @@ EDGES = [0, 1, 60, 69, 140, 149]  # what make_goldens keeps of the long prompts
 
 
 def states(model, ids, mask, jit=True):
-    encode = model.encode_text if jit else model.text_encoder
+    encode = model.encode_text if jit else model.text_encoder.construct
     return encode(Tensor(ids), Tensor(mask)).asnumpy()
 
 

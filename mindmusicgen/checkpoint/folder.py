@@ -9,16 +9,19 @@ import numpy as np
 
 from .. import device as devices
 from .. import quantization as quantizations
-from ..errors import InputError, clip
+from ..errors import InputError, clip, shown
+from ..habits import changed_config, opening, saving
+from ..habits import dtype_name as common_name
 from ..models.quantized import arena_for, quantised_parameters
 from ..ops import packing
 from ..ops.memory import release_free_memory
 from . import huggingface
 from .audiocraft import is_audiocraft, open_checkpoint, tokenizer_folder
-from .config_file import check_weights, config_errors, config_from, quiet_transformers
+from .config_file import check_sizes, check_weights, config_errors, config_from, quiet_transformers
 from .json_file import read_json
 from .safetensors_file import NAMES as DTYPE_NAMES
 from .safetensors_file import open_safetensors, read_metadata, write_safetensors
+from .shards import remove_older, write_weights
 from .source import NATIVE, files_in, open_weights, resolve, weights_form
 from .writing import copy_companions, whole_folder
 
@@ -121,9 +124,9 @@ def resolve_dtype(dtype=None, quantised=False):
     """
     if dtype in (None, "auto"):
         return ms.float16 if devices.is_ascend() and not quantised else ms.float32
-    chosen = DTYPES.get(dtype, dtype if dtype in DTYPES.values() else None)
+    chosen = DTYPES.get(common_name(dtype))
     if chosen is None:
-        raise InputError(f"dtype is {dtype!r}; expected auto or one of {', '.join(DTYPES)}")
+        raise InputError(f"dtype is {shown(dtype)}; expected auto or one of {', '.join(DTYPES)}")
     if chosen == ms.bfloat16 and not devices.is_ascend():
         raise InputError("dtype bfloat16 has no CPU kernels in MindSpore; use float32 (or float16) on a CPU")
     return chosen
@@ -134,8 +137,11 @@ def dtype_name(dtype=None, quantised=False):
     return str(resolve_dtype(dtype, quantised)).lower()
 
 
-def load(cls, model, dtype, revision, cache_dir, local_files_only, quantization=None, device=None):
+def load(
+    cls, model, dtype, revision, cache_dir, local_files_only, quantization=None, device=None, given=None, habits=None
+):
     """Build a composite and fill it; see `from_pretrained`."""
+    model, dtype, device, changes = opening(model, dtype, device, habits or {})
     devices.use(device)
     if dtype not in (None, "auto"):
         resolve_dtype(dtype)
@@ -143,6 +149,8 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only, quantization=
     check_class(cls, folder)
     chosen = resolve_dtype(dtype, quantised=bool(quantization or stored_quantization(folder)))
     config, tensors = open_folder(folder, cache_dir, local_files_only)
+    config = changed_config(config, given, changes)
+    check_sizes(config, os.path.join(folder, "config.json"))
     return build(cls, config, tensors, chosen, folder, quantization)
 
 
@@ -184,7 +192,8 @@ def build(cls, config, tensors, dtype, folder, quantization=None):
     stored = stored_quantization(folder)
     quantizations.check(stored, dtype, cls.model_type)
     with config_errors(os.path.join(folder, "config.json")):
-        network = cls(config, dtype, load_generation_config(folder, config), stored)
+        generation_config = load_generation_config(folder, config)
+        network = cls(config, dtype=dtype, generation_config=generation_config, quantization=stored, empty=True)
     native = os.path.join(folder, NATIVE)
     if os.path.isfile(native):
         load_native(network, tensors, native)
@@ -256,7 +265,7 @@ def load_native(network, tensors, source):
         release_free_memory()
 
 
-def save_huggingface(network, folder, dtype=None, companions=None):
+def save_huggingface(network, folder, dtype=None, companions=None, habits=None):
     """Write config, generation config and weights as transformers expects them; see `save_pretrained`.
 
     Args:
@@ -264,9 +273,12 @@ def save_huggingface(network, folder, dtype=None, companions=None):
         folder (str): where to write.
         dtype (str): float32 or float16; None keeps the model's own.
         companions (str): folder to copy tokenizer and processor files from.
+        habits (dict): what else `save_pretrained` was given.
     """
+    largest = saving(habits or {})
+    dtype = dtype if dtype is None else common_name(dtype)
     if dtype not in (None, "float32", "float16"):
-        raise InputError(f"dtype is {dtype!r}; a checkpoint is stored as float32 or float16")
+        raise InputError(f"dtype is {shown(dtype)}; a checkpoint is stored as float32 or float16")
     if network.quantization:
         raise InputError(
             "a quantised model has no Hugging Face layout; save the float one, or use mindmusicgen convert"
@@ -279,7 +291,8 @@ def save_huggingface(network, folder, dtype=None, companions=None):
         _save_configs(network, partial)
         if companions:
             copy_companions(companions, partial)
-        write_safetensors(os.path.join(partial, "model.safetensors"), entries, {"format": "pt"})
+        written = write_weights(partial, entries, largest)
+    remove_older(folder, written)
 
 
 def save_native(network, folder, companions=None, cache_dir=None, local_files_only=False):

@@ -85,11 +85,11 @@ def _pieces(name, shape, cells):
 
 
 def fold_weight_norm(magnitude, direction):
-    """magnitude * direction / |direction|, the norm over every axis but the first."""
+    """magnitude * direction / |direction|, the norm over every axis but the first; zeros where both are."""
     direction = direction.astype(np.float32)
     norm = np.sqrt((direction * direction).sum(axis=tuple(range(1, direction.ndim)), keepdims=True))
     with np.errstate(all="ignore"):  # what comes of it is looked at
-        return magnitude.astype(np.float32) * direction / norm
+        return magnitude.astype(np.float32) * direction / np.where((norm == 0) & (magnitude == 0), 1, norm)
 
 
 def check_finite(values, name, source):

@@ -1,58 +1,66 @@
-"""One network out of a checkpoint: from a folder of its own, or out of a composite one."""
+"""One network out of a checkpoint: from a folder of its own, or out of a composite one; and back to a folder."""
 
 import os
 from types import SimpleNamespace
 
+import numpy as np
+
 from .. import device as devices
-from ..errors import InputError
+from ..errors import InputError, shown
+from ..habits import changed_config, dtype_name, opening, saving
 from . import folder as whole
 from . import huggingface
-from .config_file import check_weights, config_errors, config_from
+from .config_file import check_sizes, check_weights, config_errors, config_from
 from .json_file import read_json
+from .shards import remove_older, write_weights
 from .sizes import part_parameters
 from .source import NATIVE, open_weights, resolve
 
-# The composite's name of each part: model_type and class of a config of its own.
+# model_type of a config of its own: the config's class, what the composite calls the network, and which composites.
 OWN_CONFIGS = {
-    "text_encoder": ("t5", "T5Config"),
-    "audio_encoder": ("encodec", "EncodecConfig"),
-    "decoder": ("musicgen_decoder", "MusicgenDecoderConfig"),
+    "t5": ("T5Config", "text_encoder", tuple(whole.MODELS)),
+    "encodec": ("EncodecConfig", "audio_encoder", tuple(whole.MODELS)),
+    "musicgen_decoder": ("MusicgenDecoderConfig", "decoder", ("musicgen",)),
+    "musicgen_melody_decoder": ("MusicgenMelodyDecoderConfig", "decoder", ("musicgen_melody",)),
 }
 
 
-def open_part(path, part, cache_dir=None, local_files_only=False):
-    """The config of one part, that of the composite or None, and the unread tensors.
+def open_part(path, own, cache_dir=None, local_files_only=False):
+    """The config of one network, that of the composite around it or None, and the unread tensors.
 
     Args:
-        path (str): a folder of a composite in any layout, or of the part alone in Hugging Face's.
-        part (str): what the composite calls it.
+        path (str): a folder of a composite in any layout, or of the network alone in Hugging Face's.
+        own (str): its model_type, one of `OWN_CONFIGS`.
         cache_dir, local_files_only: as in `from_pretrained`.
 
     Raises:
-        InputError: if config.json is neither of that part nor of a composite, or files are missing or damaged.
+        InputError: if config.json is neither of that network nor of a composite that has one, or files are missing or
+            damaged.
     """
-    file = os.path.join(path, "config.json")
+    file, (name, part, composites) = os.path.join(path, "config.json"), OWN_CONFIGS[own]
     kind = whole.model_type(path)
-    # The decoder of a melody model is another network.
-    if kind in (("musicgen",) if part == "decoder" else whole.MODELS):
+    if kind in composites:
         composite, tensors = whole.open_folder(path, cache_dir, local_files_only)
         return getattr(composite, part), composite, tensors
-    own, name = OWN_CONFIGS[part]
     if kind != own:
-        raise InputError(f"{file} describes a {kind!r} model; expected model_type {own!r}, or 'musicgen'")
+        raise InputError(f"{file} describes a {kind!r} model; expected model_type {own!r}, or {composites[0]!r}")
     config, tensors = config_from(name, read_json(file), file), open_weights(path)
     check_weights(file, part_parameters(config), tensors)
     return config, None, tensors
 
 
-def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None):
+def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None, given=None, habits=None):
     """Build a sub-model and fill it; see `submodels.base.Submodel.from_pretrained`."""
+    model, dtype, device, changes = opening(model, dtype, device, habits or {})
     devices.use(device)
     chosen = whole.resolve_dtype(dtype)
     path = resolve(model, revision, cache_dir, local_files_only)
-    config, composite, tensors = open_part(path, cls.part, cache_dir, local_files_only)
-    with config_errors(os.path.join(path, "config.json")):
-        network = cls(config, chosen)
+    config, composite, tensors = open_part(path, cls.model_type, cache_dir, local_files_only)
+    file = os.path.join(path, "config.json")
+    config = changed_config(config, given, changes, cls.part)
+    check_sizes(config, file)
+    with config_errors(file):
+        network = cls(config, chosen, empty=True)
     network.learn_from(path, composite)
     plan, prefix = huggingface.pieces(network), cls.part + "."
     if composite is None:
@@ -69,6 +77,26 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None):
     else:
         huggingface.load(network, wanted, path, plan, getattr(config, "hidden_size", None))
     return network
+
+
+def save(network, folder, dtype, habits):
+    """Write a sub-model as a folder of its own; see `submodels.base.Submodel.save_pretrained`."""
+    largest = saving(habits)
+    dtype = dtype if dtype is None else dtype_name(dtype)
+    if dtype not in (None, "float32", "float16"):
+        raise InputError(f"dtype is {shown(dtype)}; a checkpoint is stored as float32 or float16")
+    rename = own_name(network.part, () if network.leaves_out("lm_heads.") else ("model.decoder.",))
+    entries = [
+        (rename(name), shape, np.dtype(dtype or own), values)
+        for name, shape, own, values in huggingface.stored_tensors(network)
+    ]
+    with whole.whole_folder(folder) as partial, whole.quiet_transformers():
+        network.config.architectures = [type(network).__name__]
+        network.config.save_pretrained(partial)
+        if hasattr(network, "generation_config"):
+            network.generation_config.save_pretrained(partial)
+        written = write_weights(partial, entries, largest)
+    remove_older(folder, written)
 
 
 def own_name(part, tensors):

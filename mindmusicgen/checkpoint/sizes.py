@@ -1,5 +1,7 @@
 """The sizes of the published models, and how many parameters and bytes a config stands for, without any weights."""
 
+import functools
+
 from ..configs import (
     EncodecConfig,
     MusicgenConfig,
@@ -67,6 +69,7 @@ def parameters(config):
 def part_parameters(config):
     """Parameters of one network by its own config; of a decoder those that every step reads."""
     counts = {"t5": _text_parameters, "encodec": _codec_parameters, "musicgen_decoder": step_weights}
+    counts["musicgen_melody_decoder"] = functools.partial(step_weights, melody=True)
     return counts[config.model_type](config)
 
 

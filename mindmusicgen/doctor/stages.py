@@ -20,7 +20,7 @@ class AllColumns(nn.Cell):
 
     def construct(self, ids):
         graphs = self.graphs
-        x, _ = graphs.decoder(graphs.rows(ids), graphs.state.cross, graphs.state.cross_mask)
+        x, _ = graphs.decoder.construct(graphs.rows(ids), graphs.state.cross, graphs.state.cross_mask)
         return graphs.decoder.logits(x)
 
 

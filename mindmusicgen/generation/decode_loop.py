@@ -142,7 +142,7 @@ class DecodeGraphs(nn.Cell):
         Returns:
             the next column [B, K] int32, and the sum of its logits (not finite if anything went wrong).
         """
-        x, pairs = self.decoder(self.rows(ids), self.state.cross, self.state.cross_mask)
+        x, pairs = self.decoder.construct(self.rows(ids), self.state.cross, self.state.cross_mask)
         order = indices(0, ids.shape[2])
         self.keep(pairs, order)
         logits = self.decoder.logits(self.gather(x, length - 1, 1)).squeeze(2)

@@ -10,6 +10,7 @@ from mindspore import Tensor
 
 from ..errors import InputError
 from ..samples import SILENCE, as_batch
+from ..submodels.outputs import UnconditionalInputs
 from . import settings
 from .decode_loop import TEXT_BUCKETS, bucket
 
@@ -29,15 +30,6 @@ class Request:
     mask: Tensor
     prompt: np.ndarray
     settings: settings.Settings
-
-
-class UnconditionalInputs(dict):
-    """Arguments of `generate` for music without a prompt: encoder_outputs, attention_mask and guidance_scale."""
-
-    def __getattr__(self, name):
-        if name not in self:
-            raise AttributeError(f"unconditional inputs have no {name!r}; they have {', '.join(self)}")
-        return self[name]
 
 
 def unconditional_inputs(text_dim, num_samples):
@@ -82,7 +74,7 @@ def prepare(model, text, audio, generation_config, arguments, seed):
     refuse_melody(arguments)
     prompt = prompt_codes(model, **audio)
     if text["input_ids"] is None and text["encoder_outputs"] is None and prompt is not None:
-        text = text | unconditional_inputs(model.config.text_encoder.hidden_size, len(prompt))
+        text = text | dict(unconditional_inputs(model.config.text_encoder.hidden_size, len(prompt)))
         arguments = arguments | {"guidance_scale": text.pop("guidance_scale")}
     copies = settings.sequences_per_prompt(arguments)
     guided = max(settings.guidance_of(generation_config, arguments)) > 1

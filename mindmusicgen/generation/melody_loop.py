@@ -43,7 +43,7 @@ class MelodyGraphs(DecodeGraphs):
         both = ops.concat((prefix, self.decoder.embed_tokens(self.rows(ids))), 1)
         order = indices(0, both.shape[1]).astype(known.dtype)
         behind = ops.minimum(order + (prefix.shape[1] - known), both.shape[1] - 1)
-        x, pairs = self.decoder(self.gather(both, ops.select(order < known, order, behind), 1))
+        x, pairs = self.decoder.construct(self.gather(both, ops.select(order < known, order, behind), 1))
         for i in range(len(pairs)):
             buffer = self.state.cache[i]
             buffer[:, :, order] = pairs[i]

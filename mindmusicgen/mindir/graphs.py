@@ -92,7 +92,7 @@ class CodecEncoder(nn.Cell):
         self.quantizers = model.config.decoder.num_codebooks // model.config.decoder.audio_channels
 
     def construct(self, audio):
-        return self.codec.encode(audio, self.quantizers)[0]
+        return self.codec.to_codes(audio, self.quantizers)[0]
 
 
 class CodecRecurrent(nn.Cell):

@@ -383,7 +383,7 @@ class ResidualVectorQuantizer(nn.Cell):
 
 
 class Encodec(nn.Cell):
-    """The codec: `encode` to codes, `decode` to a waveform.
+    """The codec: `to_codes`, and `to_audio`.
 
     Args:
         config (transformers.EncodecConfig): layout of the codec.
@@ -408,7 +408,7 @@ class Encodec(nn.Cell):
         self.decoder = LayerSequence(decoder_layers(config))
         self.quantizer = ResidualVectorQuantizer(config)
 
-    def encode(self, audio, num_quantizers):
+    def to_codes(self, audio, num_quantizers):
         """Waveform to codes.
 
         Args:
@@ -426,13 +426,13 @@ class Encodec(nn.Cell):
             audio = audio / scale.reshape(rows, 1, 1)
         return self.quantizer.encode(self.encoder(audio.swapaxes(1, 2)), num_quantizers), scale
 
-    def decode(self, codes, scale=None):
-        """Codes [B, K, T] (and the loudness [B, 1] from `encode`) to a waveform [B, C, T * hop]."""
+    def to_audio(self, codes, scale=None):
+        """Codes [B, K, T] (and the loudness [B, 1] from `to_codes`) to a waveform [B, C, T * hop]."""
         audio = self.decoder(self.quantizer.decode(codes)).swapaxes(1, 2)
         return audio if scale is None else audio * scale.reshape(-1, 1, 1)
 
     def decode_recurrent(self, codes, h, c):
-        """First part of `decode` for a piece of a longer clip: the first convolution and the LSTM.
+        """First part of `to_audio` for a piece of a longer clip: the first convolution and the LSTM.
 
         Args:
             codes (Tensor): [B, K, left + F + right], what surrounds the piece included; (left, right) is the padding
@@ -447,7 +447,7 @@ class Encodec(nn.Cell):
         return x, h, c
 
     def decode_convolutions(self, x):
-        """The rest of `decode`: hidden frames [B, F, D'] to a waveform [B, C, F * hop]."""
+        """The rest of `to_audio`: hidden frames [B, F, D'] to a waveform [B, C, F * hop]."""
         for layer in self.decoder.layers[2:]:
             x = layer(x)
         return x.swapaxes(1, 2)

@@ -50,8 +50,11 @@ class MelodyConditioner(nn.Cell):
         missing = chroma.shape[0] - text.shape[0]
         if missing:
             text = ops.concat((text, ops.zeros((missing,) + text.shape[1:], self.dtype)), 0)
-        heard = chroma.astype(self.dtype) if self.audio_enc_to_dec_proj is None else self.audio_enc_to_dec_proj(chroma)
-        return ops.concat((heard, text), 1)
+        return ops.concat((self.heard(chroma), text), 1)
+
+    def heard(self, chroma):
+        """Chroma [R, C, N] at the width of the decoder, [R, C, D]."""
+        return chroma.astype(self.dtype) if self.audio_enc_to_dec_proj is None else self.audio_enc_to_dec_proj(chroma)
 
 
 class MelodyDecoderLayer(nn.Cell):

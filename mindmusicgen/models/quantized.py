@@ -164,17 +164,18 @@ def fuses(config):
     return known and config.ffn_dim % packing.TILE == 0 and size <= LARGEST_HEAD
 
 
-def quantise(decoder, config):
+def quantise(decoder, config, kind=QuantizedMusicgenDecoder):
     """A `QuantizedMusicgenDecoder` of a decoder's weights; the decoder loses its matrices on the way, to save memory.
 
     Args:
         decoder (MusicgenDecoder): float32.
         config (transformers.MusicgenDecoderConfig): its config.
+        kind (type): class of what is made.
 
     Raises:
         InputError: if a weight is not finite, or the decoder is not float32.
     """
-    made = QuantizedMusicgenDecoder(config, decoder.dtype)
+    made = kind(config, decoder.dtype)
     old = dict(decoder.cells_and_names())
     arena = arena_for(made)
     for name, cell in made.cells_and_names():
@@ -225,14 +226,15 @@ def arena_for(network):
     return Arena(Arena.room((p.shape, p.asnumpy().dtype) for p in quantised_parameters(network).values()))
 
 
-def expand(decoder, config):
+def expand(decoder, config, kind=MusicgenDecoder):
     """The `MusicgenDecoder` that computes in float32 with a quantised decoder's weights.
 
     Args:
         decoder (QuantizedMusicgenDecoder): loses its matrices on the way.
         config (transformers.MusicgenDecoderConfig): its config.
+        kind (type): class of what is made.
     """
-    made = MusicgenDecoder(config, decoder.dtype)
+    made = kind(config, decoder.dtype)
     old = dict(decoder.cells_and_names())
     for name, cell in made.cells_and_names():
         source = old[name]

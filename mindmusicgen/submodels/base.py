@@ -1,13 +1,27 @@
-"""What the sub-models have in common: they open a checkpoint, can be filled with random weights, and are called."""
+"""What the sub-models have in common: they open a checkpoint, have random weights without one, and are called."""
+
+import functools
 
 import mindspore as ms
 from mindspore import nn
 
 from ..checkpoint import parts
+from ..habits import Habits
+from ..models.initial_weights import initial_weights
 from ..models.layers import initialise
 
 
-class Submodel(nn.Cell):
+def passed_to(method):
+    """A method of a sub-model that is its network's, with that one's signature and documentation."""
+
+    @functools.wraps(method)
+    def call(self, *arguments, **named):
+        return method(self.whole, *arguments, **named)
+
+    return call
+
+
+class Submodel(Habits, nn.Cell):
     """One network in a cell of its own, under the name that it has in the composite.
 
     Supported Platforms:
@@ -15,13 +29,27 @@ class Submodel(nn.Cell):
     """
 
     part = ""  # the composite's name of the network, and of the attribute that holds it here
+    model_type = ""  # of a config of its own
+    network = None  # its class
 
-    def __init__(self, config, network):
+    def __init__(self, config, dtype=ms.float32, empty=False):
         super().__init__(auto_prefix=False)
         self.config = config
-        setattr(self, self.part, network)
+        setattr(self, self.part, self.network(config, dtype))
         self.update_parameters_name("")
         self.set_train(False)
+        if not empty:
+            initial_weights(self)
+
+    @property
+    def whole(self):
+        """The network."""
+        return getattr(self, self.part)
+
+    @property
+    def dtype(self):
+        """What it computes with."""
+        return self.whole.dtype
 
     def __call__(self, *args, **kwargs):
         # Arguments are checked in Python, which a context in graph mode would try to compile.
@@ -30,7 +58,17 @@ class Submodel(nn.Cell):
         return super().__call__(*args, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, model, dtype=None, revision=None, cache_dir=None, local_files_only=False, device=None):
+    def from_pretrained(
+        cls,
+        model=None,
+        dtype=None,
+        revision=None,
+        cache_dir=None,
+        local_files_only=False,
+        device=None,
+        config=None,
+        **habits,
+    ):
         """Open this network's own checkpoint, or take it out of a composite one.
 
         Args:
@@ -42,12 +80,27 @@ class Submodel(nn.Cell):
             local_files_only (bool): do not ask the hub.
             device (str): CPU, Ascend, or Ascend:1 for the second NPU, for the whole process; None: what the
                 environment's MINDMUSICGEN_DEVICE says, or MindSpore's choice.
+            config (transformers.PretrainedConfig): in place of the checkpoint's.
+            **habits: fields of the config to change, and what else transformers takes here: see docs/migration.md.
 
         Raises:
             InputError: if there is no such device or model, if weights are missing or left over, by name, or if
                 files are damaged or do not fit their config.
         """
-        return parts.load(cls, model, dtype, revision, cache_dir, local_files_only, device)
+        return parts.load(cls, model, dtype, revision, cache_dir, local_files_only, device, config, habits)
+
+    def save_pretrained(self, save_directory, dtype=None, **habits):
+        """Write config and weights as transformers' class of this name expects them.
+
+        Args:
+            save_directory (str): folder to write.
+            dtype (str): how weights are stored, float32 or float16; None keeps the model's own.
+            **habits: what else transformers takes here: see docs/migration.md.
+
+        Raises:
+            InputError: if the folder cannot be written.
+        """
+        parts.save(self, save_directory, dtype, habits)
 
     @classmethod
     def leaves_out(cls, name):
@@ -66,6 +119,10 @@ class Submodel(nn.Cell):
         """Fill all parameters with random weights; returns the sub-model."""
         initialise(self, seed, std)
         return self
+
+    def get_input_embeddings(self):
+        """The table that the network's ids are looked up in."""
+        return self.whole.get_input_embeddings()
 
 
 def wants(config, output_attentions, output_hidden_states):

@@ -1,4 +1,4 @@
-"""The codec by itself, with the chunks that EnCodec's 48 kHz model cuts audio into."""
+"""The codec, by itself and in a composite, with the chunks that EnCodec's 48 kHz model cuts audio into."""
 
 import math
 
@@ -7,30 +7,27 @@ import numpy as np
 from mindspore import Tensor
 
 from ..errors import InputError
+from ..habits import Habits
 from ..models.encodec import Encodec
 from ..samples import as_batch
 from . import inputs
-from .base import Submodel, returned
+from .base import Submodel, passed_to, returned
 from .outputs import EncodecDecoderOutput, EncodecEncoderOutput, EncodecOutput
 
 
-class EncodecModel(Submodel):
-    """EnCodec: waveform to codes and back.
+class Codec(Habits, Encodec):
+    """The network of `models.encodec`, called as transformers' EncodecModel is.
 
     Args:
         config (transformers.EncodecConfig): layout of the codec.
         dtype (mindspore.dtype): not used, the codec is always float32.
-
-    Parameters are zeros until `initialise` or `from_pretrained` fills them. Follows transformers' `EncodecModel`.
-
-    Supported Platforms:
-        ``Ascend`` ``CPU``
     """
 
-    part = "audio_encoder"
+    model_type = "encodec"
 
     def __init__(self, config, dtype=ms.float32):
-        super().__init__(config, Encodec(config))
+        super().__init__(config)
+        self.dtype = ms.float32
 
     def encode(self, input_values, padding_mask=None, bandwidth=None, return_dict=None):
         """Audio to codes.
@@ -54,7 +51,7 @@ class EncodecModel(Submodel):
         chunk, stride = self.config.chunk_length or length, self.config.chunk_stride or length
         codes, scales = [], []
         for start in range(0, length, stride):
-            found, scale = self.audio_encoder.encode(Tensor(audio[:, :, start : start + chunk].copy()), books)
+            found, scale = self.to_codes(Tensor(audio[:, :, start : start + chunk].copy()), books)
             codes.append(found.asnumpy())
             scales.append(scale if self.config.normalize else None)
         missing = codes[0].shape[2] - codes[-1].shape[2]
@@ -79,14 +76,15 @@ class EncodecModel(Submodel):
             InputError: naming the argument, what is wrong and what would be right.
         """
         codes = self._codes(audio_codes)
-        scales = [None] * len(codes) if audio_scales is None else list(audio_scales)
+        scales = [] if audio_scales is None else list(audio_scales)
+        scales = [None] * len(codes) if all(scale is None for scale in scales) else scales
         if len(scales) != len(codes):
             raise InputError(f"audio_scales has {len(scales)} entries; expected one for each of {len(codes)} chunks")
         pieces = []
         for i, (chunk, scale) in enumerate(zip(codes, scales, strict=True)):
             if i == len(codes) - 1 and last_frame_pad_length:
                 chunk = chunk[:, :, : chunk.shape[2] - last_frame_pad_length].copy()
-            pieces.append(self.audio_encoder.decode(Tensor(chunk), scale))
+            pieces.append(self.to_audio(Tensor(chunk), scale))
         audio = pieces[0]
         if self.config.chunk_length is not None:
             audio = Tensor(overlap_add([piece.asnumpy() for piece in pieces], self.config.chunk_stride or 1))
@@ -94,7 +92,7 @@ class EncodecModel(Submodel):
             audio = audio[:, :, : padding_mask.shape[-1]]
         return returned(EncodecDecoderOutput(audio), return_dict)
 
-    def construct(
+    def forward(
         self,
         input_values=None,
         padding_mask=None,
@@ -123,6 +121,8 @@ class EncodecModel(Submodel):
             padding_mask = input_values if padding_mask is None else padding_mask
         audio = self.decode(audio_codes, audio_scales, padding_mask, True, last_frame_pad_length).audio_values
         return returned(EncodecOutput(audio_codes, audio), return_dict)
+
+    __call__ = construct = forward
 
     def _audio(self, input_values, padding_mask):
         """Samples [B, C, N] float32 with the padding silenced."""
@@ -156,6 +156,25 @@ class EncodecModel(Submodel):
         if self.config.chunk_length is None and len(codes) != 1:
             raise InputError(f"audio_codes holds {len(codes)} chunks; this codec codes audio as one")
         return codes.astype(np.int32)
+
+
+class EncodecModel(Submodel):
+    """EnCodec: waveform to codes and back.
+
+    Args:
+        config (transformers.EncodecConfig): layout of the codec.
+        dtype (mindspore.dtype): not used, the codec is always float32.
+        empty (bool): leave the parameters zeros in place of random weights, for a checkpoint to fill.
+
+    Follows transformers' `EncodecModel`.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    part, model_type, network = "audio_encoder", "encodec", Codec
+    forward = construct = passed_to(Codec.forward)
+    encode, decode = passed_to(Codec.encode), passed_to(Codec.decode)
 
 
 def overlap_add(pieces, stride):

@@ -1,16 +1,19 @@
 """A call of the whole model: text and codes in, logits and loss out."""
 
+import inspect
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
 from ..errors import InputError
+from ..generation.inputs import refuse_melody
+from ..habits import nearest
 from ..samples import as_batch
 from . import inputs
 from .base import returned, wants
 from .decoder import call_decoder, shift_right, with_heads
 from .outputs import BaseModelOutput, Seq2SeqLMOutput
-from .text import call_text_encoder
 
 DECODER_NAMES = ("decoder_input_ids", "decoder_inputs_embeds", "decoder_attention_mask", "decoder_head_mask")
 
@@ -35,6 +38,7 @@ def forward(
     head_mask=None,
     decoder_head_mask=None,
     cross_attn_head_mask=None,
+    **others,
 ):
     """Logits of the column after each column, and the loss. The order of the arguments is transformers'.
 
@@ -69,6 +73,9 @@ def forward(
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
+    refuse_melody(others)
+    others.pop("input_features", None)
+    refuse_others(others)
     config = model.config.decoder
     kept = wants(model.config, output_attentions, output_hidden_states)
     text = _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head_mask, kept)
@@ -116,9 +123,8 @@ def _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head
     config = model.config.text_encoder
     inputs.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds, encoder_outputs=encoder_outputs)
     if encoder_outputs is None:
-        return call_text_encoder(
-            model.text_encoder, config, input_ids, attention_mask, inputs_embeds, head_mask, **kept
-        )
+        keep = {"output_attentions": kept["keep_weights"], "output_hidden_states": kept["keep_hidden"]}
+        return model.text_encoder(input_ids, attention_mask, head_mask, inputs_embeds, **keep)
     if head_mask is not None:
         raise InputError("head_mask is the text encoder's, which encoder_outputs replaces; decoder_head_mask may fit")
     states = inputs.states("encoder_outputs[0]", encoder_outputs[0], config.d_model)
@@ -139,3 +145,16 @@ def _codes_of(model, input_values, padding_mask):
         audio = np.repeat(audio, channels, axis=1)
     codes = model.encode(Tensor(audio))
     return codes.reshape(-1, codes.shape[2]).astype(ms.int32)
+
+
+def refuse_others(others):
+    """Refuse arguments of a call that there are not.
+
+    Raises:
+        InputError: naming one, and what it may have meant.
+    """
+    for name in others:
+        raise InputError(f"a call of the model does not take {name}{nearest(name, ARGUMENTS)}")
+
+
+ARGUMENTS = tuple(inspect.signature(forward).parameters)[1:-1]

@@ -1,4 +1,4 @@
-"""The decoder by itself: `MusicgenModel` ends before the heads, `MusicgenForCausalLM` gives logits and generates."""
+"""The decoder, by itself and in a composite: `MusicgenModel` ends before the heads, `MusicgenForCausalLM` has them."""
 
 from types import SimpleNamespace
 
@@ -8,13 +8,17 @@ from mindspore import Tensor, ops
 
 from ..checkpoint import parts
 from ..errors import InputError
+from ..generation import delay_pattern
 from ..generation.decode_loop import TextConditioner
 from ..generation.generator import CodeGenerator
+from ..generation.streamer import to_streamer
+from ..habits import Habits, refuse_unsupported
 from ..interrupt import interruptible
 from ..models.musicgen import MusicgenDecoder
+from ..models.quantized import QuantizedMusicgenDecoder
 from ..training.language_model import CodebookCrossEntropy
 from . import inputs
-from .base import Submodel, returned, wants
+from .base import Submodel, passed_to, returned, wants
 from .forward import decoder_forward, head_logits
 from .generate import request
 from .outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWithCrossAttentions
@@ -22,31 +26,70 @@ from .outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWi
 FRAME_RATE = 50  # frames per second of the codec that every published MusicGen was trained with
 
 
-class MusicgenModel(Submodel):
-    """The decoder without heads: codes in, hidden states out.
-
-    Args:
-        config (transformers.MusicgenDecoderConfig): sizes of the decoder.
-        dtype (mindspore.dtype): dtype of weights and activations.
-
-    Parameters are zeros until `initialise` or `from_pretrained` fills them. Follows transformers' `MusicgenModel`.
-
-    Supported Platforms:
-        ``Ascend`` ``CPU``
-    """
-
-    part = "decoder"
+class Decoder(Habits):
+    """What decoders have in common that are called as transformers' are; comes before a network in its bases."""
 
     def __init__(self, config, dtype=ms.float32):
-        decoder = MusicgenDecoder(config, dtype)
-        del decoder.lm_heads
-        super().__init__(config, decoder)
+        super().__init__(config, dtype)
+        self.config, self.frame_rate, self._generator = config, FRAME_RATE, None
+        self.generation_config = parts.default_generation_config(config)
 
-    @classmethod
-    def leaves_out(cls, name):
-        return "lm_heads." in name
+    @property
+    def pad_code(self):
+        """The start and padding code."""
+        code = self.config.bos_token_id
+        code = self.config.vocab_size if code is None else code
+        if not 0 <= code <= self.config.vocab_size:
+            raise InputError(f"bos_token_id is {code}; expected 0 to {self.config.vocab_size}")
+        return code
 
-    def construct(
+    def get_input_embeddings(self):
+        """The codebooks' tables, one under the other; transformers has a list of them."""
+        return self.embed_tokens
+
+    def get_output_embeddings(self):
+        """The codebooks' heads, one under the other; transformers has a list of them."""
+        return self.lm_heads
+
+    def build_delay_pattern_mask(self, input_ids, pad_token_id, max_length=None):
+        """The delay pattern: the columns that are known, and what each column must hold.
+
+        Args:
+            input_ids (Tensor): the start code and codes behind it, without delay, [B * K, T].
+            pad_token_id (int): the padding code.
+            max_length (int): columns in all; None for the generation config's.
+
+        Returns:
+            Tensor: the known columns, [B * K, n] int32; Tensor: the pattern, [B * K, max_length], -1 where it is free.
+        """
+        length = self.generation_config.max_length if max_length is None else max_length
+        books, channels = self.config.num_codebooks, self.config.audio_channels
+        known = inputs.codes("input_ids", input_ids, self.config).asnumpy()
+        if not delay_pattern.is_delayed(length, books, channels):
+            free = np.full((len(known) * books, length), delay_pattern.FREE, np.int32)
+            return Tensor(known.reshape(len(free), -1)), Tensor(free)
+        pattern, start = delay_pattern.build_pattern(known[:, :, 1:], length, pad_token_id, channels)
+        pattern = pattern.reshape(-1, length)
+        return Tensor(pattern[:, :start].copy()), Tensor(pattern)
+
+    @staticmethod
+    def apply_delay_pattern_mask(input_ids, decoder_pad_token_mask):
+        """Codes [B * K, T] with what the first T columns of a pattern hold in the places that are not free."""
+        codes, pattern = (inputs.array("input_ids", value, 2) for value in (input_ids, decoder_pad_token_mask))
+        pattern = pattern[:, : codes.shape[1]]
+        return Tensor(np.where(pattern == delay_pattern.FREE, codes, pattern).astype(np.int32))
+
+
+class StatesDecoder(Decoder, MusicgenDecoder):
+    """The decoder of `models.musicgen` without heads, called as transformers' MusicgenModel is."""
+
+    model_type = "musicgen_decoder"
+
+    def __init__(self, config, dtype=ms.float32):
+        super().__init__(config, dtype)
+        del self.lm_heads
+
+    def forward(
         self,
         input_ids=None,
         attention_mask=None,
@@ -60,8 +103,9 @@ class MusicgenModel(Submodel):
         output_attentions=None,
         output_hidden_states=None,
         return_dict=None,
+        cache_position=None,
     ):
-        """Hidden states of codes; the arguments are those of `MusicgenForCausalLM.construct`, without labels.
+        """Hidden states of codes; the arguments are those of `MusicgenForCausalLM.forward`, without labels.
 
         Returns:
             BaseModelOutputWithPastAndCrossAttentions
@@ -70,7 +114,7 @@ class MusicgenModel(Submodel):
             InputError: naming the argument, what is wrong and what would be right.
         """
         output = call_decoder(
-            self.decoder,
+            self,
             self.config,
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -85,51 +129,15 @@ class MusicgenModel(Submodel):
         )
         return returned(output, return_dict)
 
+    __call__ = forward
 
-class MusicgenForCausalLM(Submodel):
-    """The decoder with its heads: codes in, logits out, and `generate`.
 
-    Args:
-        config (transformers.MusicgenDecoderConfig): sizes of the decoder.
-        dtype (mindspore.dtype): dtype of weights and activations; logits and sampling are always float32.
-        generation_config (transformers.GenerationConfig): defaults of `generate`.
+class LogitsDecoder(Decoder):
+    """A decoder with heads, called as transformers' MusicgenForCausalLM is; graphs go on using `construct`."""
 
-    Parameters are zeros until `initialise` or `from_pretrained` fills them. Follows transformers'
-    `MusicgenForCausalLM`.
+    model_type, alone = "musicgen_decoder", "MusicgenForCausalLM"  # of a config of its own, and its class by itself
 
-    Supported Platforms:
-        ``Ascend`` ``CPU``
-    """
-
-    part = "decoder"
-
-    def __init__(self, config, dtype=ms.float32, generation_config=None):
-        super().__init__(config, MusicgenDecoder(config, dtype))
-        self.generation_config = generation_config or parts.default_generation_config(config)
-        self.frame_rate = FRAME_RATE
-        conditioner = TextConditioner(config.hidden_size, config.hidden_size, dtype)
-        self._generator = CodeGenerator(self.decoder, conditioner, config)
-
-    def learn_from(self, folder, composite):
-        self.generation_config = parts.load_generation_config(folder, self.config)
-        if composite is not None:
-            self.frame_rate = composite.audio_encoder.frame_rate
-
-    @property
-    def num_codebooks(self):
-        """Rows of codes for each prompt."""
-        return self.config.num_codebooks
-
-    @property
-    def pad_code(self):
-        """The start and padding code."""
-        code = self.config.bos_token_id
-        code = self.config.vocab_size if code is None else code
-        if not 0 <= code <= self.config.vocab_size:
-            raise InputError(f"bos_token_id is {code}; expected 0 to {self.config.vocab_size}")
-        return code
-
-    def construct(
+    def forward(
         self,
         input_ids=None,
         attention_mask=None,
@@ -144,6 +152,7 @@ class MusicgenForCausalLM(Submodel):
         output_attentions=None,
         output_hidden_states=None,
         return_dict=None,
+        cache_position=None,
     ):
         """Logits of the column after each column, and the loss.
 
@@ -164,6 +173,7 @@ class MusicgenForCausalLM(Submodel):
             output_attentions (bool): return the attention weights.
             output_hidden_states (bool): return what enters each layer, and the last states.
             return_dict (bool): False returns a tuple.
+            cache_position (Tensor): not used, `past_key_values` tells where the columns lie.
 
         Returns:
             CausalLMOutputWithCrossAttentions
@@ -175,7 +185,7 @@ class MusicgenForCausalLM(Submodel):
         if wanted is not None and input_ids is None and inputs_embeds is None:
             input_ids = shift_right(wanted, self.pad_code)
         output = call_decoder(
-            self.decoder,
+            self,
             self.config,
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -188,7 +198,9 @@ class MusicgenForCausalLM(Submodel):
             use_cache=use_cache,
             **wants(self.config, output_attentions, output_hidden_states),
         )
-        return returned(with_heads(self.decoder, output, wanted), return_dict)
+        return returned(with_heads(self, output, wanted), return_dict)
+
+    __call__ = forward
 
     def generate(
         self,
@@ -200,6 +212,7 @@ class MusicgenForCausalLM(Submodel):
         generation_config=None,
         seed=None,
         progress=None,
+        streamer=None,
         **arguments,
     ):
         """Generate codes; without text, music of no description.
@@ -217,6 +230,7 @@ class MusicgenForCausalLM(Submodel):
             generation_config (transformers.GenerationConfig): in place of the model's own.
             seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
             progress (bool): show a progress bar; None shows it in a terminal or notebook.
+            streamer (transformers.BaseStreamer): is given the columns, see `MusicgenForConditionalGeneration.generate`.
             **arguments: those of the composite's `generate`, such as do_sample, guidance_scale and max_new_tokens.
                 Guidance changes nothing where there is no text.
 
@@ -226,18 +240,122 @@ class MusicgenForCausalLM(Submodel):
         Raises:
             InputError: naming the argument, what is wrong and what would be right.
         """
+        refuse_unsupported(arguments)
         if inputs is not None and input_ids is not None:
             raise InputError("inputs and input_ids were both given; give one of them")
         inputs = input_ids if inputs is None else inputs
         whole = SimpleNamespace(decoder=self.config, audio_encoder=SimpleNamespace(frame_rate=self.frame_rate))
         defaults, text = generation_config or self.generation_config, (encoder_hidden_states, encoder_attention_mask)
         asked = request(whole, defaults, self.pad_code, inputs, *text, seed, arguments)
+        if self._generator is None:
+            conditioner = TextConditioner(self.config.hidden_size, self.config.hidden_size, self.dtype)
+            self._generator = CodeGenerator(self, conditioner, self.config)
+        codes = self._generator.codes(asked, self.pad_code, self.frame_rate, progress)
         made = []
         with interruptible() as interrupts:
-            for fresh in self._generator.codes(asked, self.pad_code, self.frame_rate, progress):
+            for fresh in to_streamer(streamer, codes, self.pad_code, self.config.audio_channels):
                 interrupts.check()
                 made.append(fresh)
         return Tensor(np.concatenate(made, axis=2))
+
+
+class TextDecoder(LogitsDecoder, MusicgenDecoder):
+    """The decoder of `models.musicgen`."""
+
+
+class QuantizedDecoder(LogitsDecoder, QuantizedMusicgenDecoder):
+    """The decoder of `models.quantized`."""
+
+
+class MusicgenModel(Submodel):
+    """The decoder without heads: codes in, hidden states out.
+
+    Args:
+        config (transformers.MusicgenDecoderConfig): sizes of the decoder.
+        dtype (mindspore.dtype): dtype of weights and activations.
+        empty (bool): leave the parameters zeros in place of random weights, for a checkpoint to fill.
+
+    Follows transformers' `MusicgenModel`.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    part, model_type, network = "decoder", "musicgen_decoder", StatesDecoder
+    forward = construct = passed_to(StatesDecoder.forward)
+
+    @classmethod
+    def leaves_out(cls, name):
+        return "lm_heads." in name
+
+
+class CausalLM(Submodel):
+    """What `MusicgenForCausalLM` and the melody models' have in common."""
+
+    part = "decoder"
+
+    def __init__(self, config, dtype=ms.float32, generation_config=None, empty=False):
+        super().__init__(config, dtype, empty)
+        if generation_config is not None:
+            self.generation_config = generation_config
+
+    def learn_from(self, folder, composite):
+        self.generation_config = parts.load_generation_config(folder, self.config)
+        if composite is not None:
+            self.whole.frame_rate = composite.audio_encoder.frame_rate
+
+    @property
+    def generation_config(self):
+        """Defaults of `generate`."""
+        return self.whole.generation_config
+
+    @generation_config.setter
+    def generation_config(self, value):
+        self.whole.generation_config = value
+
+    @property
+    def frame_rate(self):
+        """Frames of codes per second of audio."""
+        return self.whole.frame_rate
+
+    @property
+    def num_codebooks(self):
+        """Rows of codes for each prompt."""
+        return self.config.num_codebooks
+
+    @property
+    def pad_code(self):
+        """The start and padding code."""
+        return self.whole.pad_code
+
+    @classmethod
+    def can_generate(cls):
+        """True."""
+        return True
+
+    get_output_embeddings = passed_to(Decoder.get_output_embeddings)
+    build_delay_pattern_mask = passed_to(Decoder.build_delay_pattern_mask)
+    apply_delay_pattern_mask = staticmethod(Decoder.apply_delay_pattern_mask)
+
+
+class MusicgenForCausalLM(CausalLM):
+    """The decoder with its heads: codes in, logits out, and `generate`.
+
+    Args:
+        config (transformers.MusicgenDecoderConfig): sizes of the decoder.
+        dtype (mindspore.dtype): dtype of weights and activations; logits and sampling are always float32.
+        generation_config (transformers.GenerationConfig): defaults of `generate`.
+        empty (bool): leave the parameters zeros in place of random weights, for a checkpoint to fill.
+
+    Follows transformers' `MusicgenForCausalLM`.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    model_type, network = "musicgen_decoder", TextDecoder
+    forward = construct = passed_to(LogitsDecoder.forward)
+    generate = passed_to(LogitsDecoder.generate)
 
 
 def shift_right(labels, start):
@@ -315,13 +433,9 @@ def call_decoder(
     )
 
 
-def with_heads(decoder, output, labels):
-    """Logits for hidden states, and the loss for labels [B, K, T] or None.
-
-    Returns:
-        CausalLMOutputWithCrossAttentions
-    """
-    logits = head_logits(decoder, output.last_hidden_state)
+def logits_and_loss(decoder, last, labels):
+    """Logits [B * K, T, V] of last states [B, T, D]; the loss for labels [B, K, T], or None for None."""
+    logits = head_logits(decoder, last)
     loss = None
     if labels is not None:
         if labels.shape[0] != logits.shape[0] or labels.shape[2] > logits.shape[2]:
@@ -332,9 +446,19 @@ def with_heads(decoder, output, labels):
         last_columns = logits[:, :, logits.shape[2] - labels.shape[2] :]
         loss = CodebookCrossEntropy(decoder.vocab_size)(last_columns, labels).mean()
     rows, codebooks, columns, vocabulary = logits.shape
+    return logits.reshape(rows * codebooks, columns, vocabulary), loss
+
+
+def with_heads(decoder, output, labels):
+    """The output with logits of a decoder's output, and the loss for labels [B, K, T] or None.
+
+    Returns:
+        CausalLMOutputWithCrossAttentions
+    """
+    logits, loss = logits_and_loss(decoder, output.last_hidden_state, labels)
     return CausalLMOutputWithCrossAttentions(
         loss=loss,
-        logits=logits.reshape(rows * codebooks, columns, vocabulary),
+        logits=logits,
         past_key_values=output.past_key_values,
         hidden_states=output.hidden_states,
         attentions=output.attentions,

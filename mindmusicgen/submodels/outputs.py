@@ -10,7 +10,9 @@ from mindspore import Tensor
 
 
 class Output:
-    """Base of the outputs: `out.logits`, `out["logits"]` and `out[0]`."""
+    """Base of the outputs: `out.logits`, `out["logits"]`, `out[0]`, `out[:2]`, `dict(out)`."""
+
+    other_names = ()  # of attributes that repeat a field
 
     def keys(self):
         """Names of the fields that are set, in order."""
@@ -35,12 +37,17 @@ class Output:
     def __getitem__(self, key):
         if not isinstance(key, str):
             return self.to_tuple()[key]
-        if key not in self.keys():
+        if key not in self.keys() and key not in self.other_names:
             raise KeyError(f"{key}: this output holds {', '.join(self.keys())}")
         return getattr(self, key)
 
+    def __setitem__(self, key, value):
+        if key not in [field.name for field in fields(self)]:
+            raise KeyError(f"{key}: this output has {', '.join(field.name for field in fields(self))}")
+        setattr(self, key, value)
+
     def __contains__(self, name):
-        return name in self.keys()
+        return name in self.keys() or name in self.other_names
 
     def __iter__(self):
         return iter(self.keys())
@@ -95,6 +102,74 @@ class CausalLMOutputWithCrossAttentions(Output):
     hidden_states: tuple = None
     attentions: tuple = None
     cross_attentions: tuple = None
+
+
+@dataclass
+class BaseModelOutputWithPast(Output):
+    """Of the melody models' decoder without heads; positions are those of the prefix, then of the codes."""
+
+    last_hidden_state: Tensor = None
+    past_key_values: tuple = None
+    hidden_states: tuple = None
+    attentions: tuple = None
+
+
+@dataclass
+class MusicgenMelodyOutputWithPast(Output):
+    """Of the melody models and their decoder.
+
+    Attributes:
+        loss (Tensor): scalar, if labels were given.
+        logits (Tensor): [B * K, P + T, V] float32; the prefix has logits too.
+        past_key_values (tuple): for each layer (keys, values), [B, heads, length, d] each, the prefix counted.
+        hidden_states (tuple[Tensor]): what enters each layer, then the normed last states, [B, P + T, D]; on request.
+        attentions (tuple[Tensor]): [B, heads, P + T, positions known before + P + T] of each layer; on request.
+        encoder_hidden_states (Tensor): the prefix, chroma and then text, [B, P, D]; of the whole model.
+    """
+
+    loss: Tensor = None
+    logits: Tensor = None
+    past_key_values: tuple = None
+    hidden_states: tuple = None
+    attentions: tuple = None
+    encoder_hidden_states: Tensor = None
+
+
+@dataclass
+class MusicgenOutput(Output):
+    """What `generate(..., return_dict_in_generate=True)` returns.
+
+    Attributes:
+        audio_values (Tensor): [B, channels, samples] float32.
+        audio_codes (Tensor): [B, codebooks, frames] int32.
+        seeds (tuple[int]): the seed of each prompt; giving them again gives the same codes again.
+    """
+
+    audio_values: Tensor = None
+    audio_codes: Tensor = None
+    seeds: tuple = None
+
+    other_names = ("sequences",)
+
+    @property
+    def sequences(self):
+        """transformers' name for `audio_values`."""
+        return self.audio_values
+
+
+@dataclass
+class UnconditionalInputs(Output):
+    """Arguments of `generate` for music without a prompt, to be passed with `**`.
+
+    Attributes:
+        encoder_outputs (tuple[Tensor]): zeros, [B, 1, text dim].
+        attention_mask (Tensor): zeros, [B, 1].
+        guidance_scale (float): 1.0, which is no guidance.
+    """
+
+    encoder_outputs: tuple = None
+    attention_mask: Tensor = None
+    guidance_scale: float = None
 
 
 @dataclass

@@ -1,33 +1,25 @@
-"""The text encoder by itself."""
+"""The text encoder, by itself and in a composite."""
 
 import mindspore as ms
 
+from ..habits import Habits
 from ..models.t5 import T5Encoder
 from . import inputs
-from .base import Submodel, returned, wants
+from .base import Submodel, passed_to, returned, wants
 from .forward import text_forward
 from .outputs import BaseModelOutput
 
 
-class T5EncoderModel(Submodel):
-    """T5's encoder: token ids in, hidden states out.
+class TextEncoder(Habits, T5Encoder):
+    """The network of `models.t5`, called as transformers' T5EncoderModel is; graphs go on using `construct`."""
 
-    Args:
-        config (transformers.T5Config): sizes of the encoder.
-        dtype (mindspore.dtype): dtype of weights and activations; norms, softmax and `wo` stay in float32.
-
-    Parameters are zeros until `initialise` or `from_pretrained` fills them. Follows transformers' `T5EncoderModel`.
-
-    Supported Platforms:
-        ``Ascend`` ``CPU``
-    """
-
-    part = "text_encoder"
+    model_type = "t5"
 
     def __init__(self, config, dtype=ms.float32):
-        super().__init__(config, T5Encoder(config, dtype))
+        super().__init__(config, dtype)
+        self.config, self.dtype = config, dtype
 
-    def construct(
+    def forward(
         self,
         input_ids=None,
         attention_mask=None,
@@ -54,36 +46,38 @@ class T5EncoderModel(Submodel):
         Raises:
             InputError: naming the argument, what is wrong and what would be right.
         """
-        output = call_text_encoder(
-            self.text_encoder,
-            self.config,
-            input_ids,
-            attention_mask,
-            inputs_embeds,
-            head_mask,
-            **wants(self.config, output_attentions, output_hidden_states),
-        )
-        return returned(output, return_dict)
+        config = self.config
+        inputs.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds)
+        if inputs_embeds is None:
+            x = self.shared(inputs.tokens("input_ids", input_ids, config.vocab_size))
+        else:
+            x = inputs.states("inputs_embeds", inputs_embeds, config.d_model).astype(self.shared.weight.dtype)
+        mask = inputs.mask("attention_mask", attention_mask, x.shape[:2])
+        factors = inputs.head_mask("head_mask", head_mask, config.num_layers, config.num_heads)
+        kept = wants(config, output_attentions, output_hidden_states)
+        last, hidden, weights = text_forward(self, x, mask, factors, **kept)
+        return returned(BaseModelOutput(last, hidden or None, weights or None), return_dict)
+
+    __call__ = forward
+
+    def get_input_embeddings(self):
+        """The table of token embeddings."""
+        return self.shared
 
 
-def call_text_encoder(encoder, config, input_ids, attention_mask, inputs_embeds, head_mask, **kept):
-    """Check the arguments of a text encoder and run it.
+class T5EncoderModel(Submodel):
+    """T5's encoder: token ids in, hidden states out.
 
     Args:
-        encoder (T5Encoder): the network.
-        config (transformers.T5Config): its config.
-        input_ids, attention_mask, inputs_embeds, head_mask: see `T5EncoderModel.construct`.
-        **kept: see `wants`.
+        config (transformers.T5Config): sizes of the encoder.
+        dtype (mindspore.dtype): dtype of weights and activations; norms, softmax and `wo` stay in float32.
+        empty (bool): leave the parameters zeros in place of random weights, for a checkpoint to fill.
 
-    Returns:
-        BaseModelOutput
+    Follows transformers' `T5EncoderModel`.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
     """
-    inputs.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds)
-    if inputs_embeds is None:
-        x = encoder.shared(inputs.tokens("input_ids", input_ids, config.vocab_size))
-    else:
-        x = inputs.states("inputs_embeds", inputs_embeds, config.d_model).astype(encoder.shared.weight.dtype)
-    mask = inputs.mask("attention_mask", attention_mask, x.shape[:2])
-    factors = inputs.head_mask("head_mask", head_mask, config.num_layers, config.num_heads)
-    last, hidden, weights = text_forward(encoder, x, mask, factors, **kept)
-    return BaseModelOutput(last, hidden or None, weights or None)
+
+    part, model_type, network = "text_encoder", "t5", TextEncoder
+    forward = construct = passed_to(TextEncoder.forward)

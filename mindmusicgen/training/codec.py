@@ -145,8 +145,8 @@ class DecoderLoss(nn.Cell):
 
     def construct(self, audio):
         rows, channels, length = audio.shape
-        codes, _ = self.codec.encode(audio, self.codec.quantizer.num_quantizers)
-        made = self.codec.decode(ops.stop_gradient(codes))
+        codes, _ = self.codec.to_codes(audio, self.codec.quantizer.num_quantizers)
+        made = self.codec.to_audio(ops.stop_gradient(codes))
         waveform = ops.abs(made - audio).mean()
         spectral = self.spectral(made.reshape(rows * channels, length), audio.reshape(rows * channels, length))
         return spectral + self.waveform_weight * waveform, (spectral, waveform)

@@ -74,11 +74,11 @@ class LanguageModelLoss(nn.Cell):
 
     def construct(self, input_ids, attention_mask, heard, columns):
         mask = attention_mask.astype(ms.float32) * heard.expand_dims(-1)
-        states = self.conditioner(self.text_encoder(input_ids, attention_mask), mask)
+        states = self.conditioner(self.text_encoder.construct(input_ids, attention_mask), mask)
         hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
         order = indices(0, columns.shape[2] - 1)
         known, labels = ops.gather(columns, order, 2), ops.gather(columns, order + 1, 2)
-        x, _ = self.decoder(known, self.decoder.cross_keys_values(states), hidden)
+        x, _ = self.decoder.construct(known, self.decoder.cross_keys_values(states), hidden)
         losses = self.cross_entropy(self.decoder.logits(x), labels)
         parts = ()
         for k in range(labels.shape[1]):
