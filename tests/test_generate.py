@@ -90,7 +90,7 @@ def test_an_absent_mask_means_all_tokens(quad):
 def test_encoder_outputs_in_place_of_tokens(quad, scale):
     """With guidance the caller appends the null rows."""
     ids, mask = quad["run.ids"], quad["run.mask"]
-    states = quad.model.text_encoder(Tensor(ids), Tensor(mask)).asnumpy()
+    states = quad.model.text_encoder(Tensor(ids), Tensor(mask)).last_hidden_state.asnumpy()
     if scale > 1:
         states = np.concatenate([states, np.zeros_like(states)])
         mask = np.concatenate([mask, np.zeros_like(mask)])

@@ -2,8 +2,9 @@
 
 import math
 import numbers
-import secrets
 from dataclasses import dataclass
+
+import numpy as np
 
 from ..errors import InputError
 from .delay_pattern import columns_for
@@ -70,9 +71,12 @@ def _whole(name, value, low):
 
 
 def resolve_seeds(seed, rows):
-    """One seed per row: consecutive from `seed`, as given in a list, or fresh entropy for None."""
+    """One seed per row: consecutive from `seed`, as given in a list, or for None a fresh one.
+
+    A fresh one comes from NumPy's own generator, so that `set_seed`, mindspore's and transformers' too, repeats it.
+    """
     if seed is None:
-        seed = secrets.randbits(31)
+        seed = np.random.randint(2**31 - 1)
     if isinstance(seed, (list, tuple)):
         if len(seed) != rows:
             raise InputError(f"seed has {len(seed)} entries for {rows} pieces; give one number, or one for each piece")

@@ -20,7 +20,7 @@ def initial_weights(network, known=()):
         network (nn.Cell): a composite, or a cell that holds a part of one under the composite's name; with `config`.
         known (Container[str]): parts of a composite that have weights already.
     """
-    rng = np.random.default_rng(np.random.randint(1 << 31))
+    rng = np.random.default_rng(np.random.randint(2**31 - 1))
     cells = dict(network.cells_and_names())
     for name, parameter in network.parameters_and_names():
         owner, leaf = name.rsplit(".", 1)
