@@ -16,6 +16,8 @@ _WHERE = {
     "MusicgenProcessor": "processing",
     "MusicgenMelodyProcessor": "melody_processing",
     "AutoProcessor": "melody_processing",
+    "EncodecFeatureExtractor": "feature_extractors",
+    "MusicgenMelodyFeatureExtractor": "feature_extractors",
     "MusicgenForCausalLM": "submodels.decoder",
     "MusicgenModel": "submodels.decoder",
     "MusicgenMelodyForCausalLM": "submodels.melody",

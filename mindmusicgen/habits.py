@@ -17,6 +17,7 @@ LOADED_ANYWAY = (  # of from_pretrained: what they ask for is so in any case, or
     "low_cpu_mem_usage",
     "use_safetensors",
     "trust_remote_code",
+    "use_fast",
     "resume_download",
     "weights_only",
     "offload_folder",

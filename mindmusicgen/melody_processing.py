@@ -2,16 +2,15 @@
 
 import os
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 
 from .audio import read_audio
-from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
-from .chroma import HOP_LENGTH, N_FFT, NUM_CHROMA, chroma_features
+from .chroma import chroma_features
 from .errors import InputError
-from .processing import LAYOUT, MusicgenProcessor, _count, as_tensor, checked_layout, config_layout, is_melody
+from .habits import opening
+from .processing import MusicgenProcessor, _count, as_tensor, check_tensors, is_melody, placed, refuse_others
 from .samples import SILENCE, as_samples, is_path, peak_of, recordings
 from .sound_file import SoundFile
 
@@ -22,70 +21,43 @@ class AutoProcessor:
     """The processor that a model folder wants: `MusicgenProcessor` or `MusicgenMelodyProcessor`."""
 
     @classmethod
-    def from_pretrained(cls, model, revision=None, cache_dir=None, local_files_only=False):
-        """Open the processor of a model folder or hub id.
+    def from_pretrained(cls, model=None, revision=None, cache_dir=None, local_files_only=False, **habits):
+        """Open the processor of a model folder or hub id; arguments as in `MusicgenProcessor.from_pretrained`.
 
         Raises:
             InputError: if the folder has no usable tokenizer.
         """
+        model, _, _, changes = opening(model, None, None, habits)
         folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
         chosen = MusicgenMelodyProcessor if is_melody(folder) else MusicgenProcessor
-        return chosen.from_pretrained(folder, None, cache_dir, local_files_only)
-
-
-@dataclass(frozen=True)
-class ChromaLayout:
-    """How a model wants its melodies; the names are those of preprocessor_config.json.
-
-    Attributes:
-        n_fft (int): samples in a window.
-        hop_length (int): samples from one window to the next.
-        num_chroma (int): pitch classes in an octave.
-        chunk_length (int): seconds that the model hears.
-        padding_side (str): where a shorter melody of a batch gets silence, "left" or "right".
-        stem_indices (tuple[int]): which of Demucs' stems hold the melody.
-    """
-
-    n_fft: int = N_FFT
-    hop_length: int = HOP_LENGTH
-    num_chroma: int = NUM_CHROMA
-    chunk_length: int = 30
-    padding_side: str = "right"
-    stem_indices: tuple = (3, 2)
+        return chosen.from_pretrained(folder, None, cache_dir, local_files_only, **changes)
 
 
 class MusicgenMelodyProcessor(MusicgenProcessor):
     """Turns prompts into `input_ids` and `attention_mask`, and recordings into `input_features`, their chroma.
 
     Args:
+        feature_extractor (MusicgenMelodyFeatureExtractor): how the model wants its melodies.
         tokenizer (transformers.PreTrainedTokenizerBase): a T5 tokenizer.
-        sampling_rate (int): samples per second of the model's audio.
-        channels (int): 1, or 2 for stereo models.
-        chroma (ChromaLayout): how the model wants its melodies.
     """
 
-    def __init__(self, tokenizer, sampling_rate=32000, channels=1, chroma=None):
-        super().__init__(tokenizer, sampling_rate, channels)
-        self.chroma = chroma or ChromaLayout()
-
     @staticmethod
-    def _layout(folder):
-        return _melody_layout(folder)
+    def _extractor():
+        from .feature_extractors import MusicgenMelodyFeatureExtractor
+
+        return MusicgenMelodyFeatureExtractor
+
+    @property
+    def model_input_names(self):
+        """What a call may return."""
+        return [*super().model_input_names, "input_features"]
 
     def _stored_layout(self):
-        layout = {name: getattr(self.chroma, name) for name in ChromaLayout.__dataclass_fields__}
-        return layout | {
-            "feature_extractor_type": "MusicgenMelodyFeatureExtractor",
-            "feature_size": self.chroma.num_chroma,
-            "n_samples": self.chroma.chunk_length * self.sampling_rate,
-            "padding_value": 0.0,
-            "processor_class": "MusicgenMelodyProcessor",
-            "return_attention_mask": False,
-            "sampling_rate": self.sampling_rate,
-        }
+        return self.feature_extractor.to_dict() | {"processor_class": "MusicgenMelodyProcessor"}
 
     def __call__(
         self,
+        *text_or_audio,
         text=None,
         audio=None,
         sampling_rate=None,
@@ -94,11 +66,12 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
         return_tensors="ms",
         audio_prompt=None,
         truncation=True,
+        **others,
     ):
         """Model inputs for prompts: text, a melody to follow, audio to continue, or several of them.
 
         Args:
-            text, negative_text, sampling_rate, return_tensors: as in `MusicgenProcessor`.
+            text_or_audio, text, negative_text, sampling_rate, return_tensors: as in `MusicgenProcessor`.
             audio (str | numpy.ndarray | Sequence): the melody: a file, or samples in -1 to 1, [N] or with the channels
                 as the shorter of two axes; or one of these for each prompt; or stems as Demucs separates them, [B,
                 stems, channels, N], of which voice and other instruments are taken. Mixed to one channel and resampled.
@@ -115,18 +88,21 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
         Raises:
             InputError: naming what is wrong and what would be right; a melody that is silent is refused.
         """
+        text, audio = placed(text_or_audio, text, audio)
+        refuse_others(others)
+        check_tensors(return_tensors)
+        given = {"text": text, "audio": audio_prompt, "sampling_rate": sampling_rate, "negative_text": negative_text}
+        given |= {"padding": padding, "return_tensors": return_tensors}
         if audio is None:
-            return super().__call__(text, audio_prompt, sampling_rate, negative_text, padding, return_tensors)
+            return super().__call__(**given)
         if text is None and audio_prompt is None:
-            if return_tensors not in ("ms", "np"):
-                raise InputError(f'return_tensors is {return_tensors!r}; expected "ms" or "np"')
             if negative_text is not None:
                 raise InputError("a negative prompt needs a prompt beside it; give text")
             from transformers import BatchEncoding
 
             batch = BatchEncoding({})
         else:
-            batch = super().__call__(text, audio_prompt, sampling_rate, negative_text, padding, return_tensors)
+            batch = super().__call__(**given)
         melodies = self._melodies(audio, sampling_rate, padding, truncation, _count(text))
         batch["input_features"] = as_tensor(melodies, return_tensors)
         return batch
@@ -156,17 +132,17 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
         """Chroma of each melody, [B, frames, num_chroma] float32."""
         if getattr(audio, "ndim", 0) == 4:
             stems = as_samples("audio", audio)
-            if stems.shape[1] <= max(self.chroma.stem_indices):
+            if stems.shape[1] <= max(self.feature_extractor.stem_indices):
                 raise InputError(f"audio has {stems.shape[1]} stems; expected the four that Demucs separates")
-            audio = list(stems[:, list(self.chroma.stem_indices)].sum(axis=1))
+            audio = list(stems[:, list(self.feature_extractor.stem_indices)].sum(axis=1))
         clips = []
         for number, (one, rate) in enumerate(recordings(audio, sampling_rate, prompts), 1):
             name = repr(one) if is_path(one) else str(number)
             clip, seconds = self._melody(one, rate, truncation)
             if peak_of(clip) < SILENCE:
                 raise InputError(f"melody {name} is silent; give a recording with a tune, or leave it out")
-            if truncation and seconds > self.chroma.chunk_length:
-                heard = self.chroma.chunk_length
+            if truncation and seconds > self.feature_extractor.chunk_length:
+                heard = self.feature_extractor.chunk_length
                 long = f"{seconds:.1f} s" if np.isfinite(seconds) else f"more than {heard} s"
                 warnings.warn(
                     f"melody {name} has {long} and the model hears {heard} s: its end is cut off",
@@ -183,7 +159,7 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
         if not truncation:
             clip = self._clip(audio, rate, 1, LONGEST_MELODY)[0]
             return clip, len(clip) / self.sampling_rate
-        heard = self.chroma.chunk_length
+        heard = self.feature_extractor.chunk_length
         if not is_path(audio):
             clip = self._clip(audio, rate, 1, np.inf)[0]
             return clip[: heard * self.sampling_rate], len(clip) / self.sampling_rate
@@ -196,22 +172,6 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
     def _chroma(self, clip, length):
         """Chroma of one melody that is padded to `length` samples, [frames, num_chroma]."""
         missing = length - len(clip)
-        clip = np.pad(clip, (missing, 0) if self.chroma.padding_side == "left" else (0, missing))
-        layout = self.chroma
+        clip = np.pad(clip, (missing, 0) if self.feature_extractor.padding_side == "left" else (0, missing))
+        layout = self.feature_extractor
         return chroma_features(clip, self.sampling_rate, layout.n_fft, layout.hop_length, layout.num_chroma)
-
-
-def _melody_layout(folder):
-    """Sampling rate, channels and `ChromaLayout` of the melody model in a folder."""
-    if not is_melody(folder):
-        raise InputError(f"{folder} is no melody model's; open it with MusicgenProcessor, or AutoProcessor")
-    rate, channels = config_layout(folder)
-    layout = os.path.join(folder, LAYOUT)
-    found = read_json(layout) if os.path.isfile(layout) else {}
-    rate, channels = checked_layout(folder, found.get("sampling_rate", rate), channels)
-    known = {name: found[name] for name in ChromaLayout.__dataclass_fields__ if found.get(name) is not None}
-    chroma = ChromaLayout(**known | {"stem_indices": tuple(known.get("stem_indices", ChromaLayout.stem_indices))})
-    sizes = (chroma.n_fft, chroma.hop_length, chroma.num_chroma, chroma.chunk_length)
-    if not all(type(size) is int and size > 0 for size in sizes) or chroma.padding_side not in ("left", "right"):
-        raise InputError(f"{layout} cannot be used; expected sizes above 0 and padding_side left or right")
-    return rate, channels, chroma

@@ -8,11 +8,12 @@ import warnings
 import numpy as np
 
 from .audio import read_audio
-from .checkpoint.audiocraft import audio_layout, is_audiocraft, tokenizer_folder
+from .checkpoint.audiocraft import tokenizer_folder
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .checkpoint.writing import whole_folder
-from .errors import InputError
+from .errors import InputError, shown
+from .habits import nearest, opening, saving
 from .samples import LONGEST, as_clip, fit_clip, is_path, recordings
 from .words import check_words
 
@@ -24,31 +25,74 @@ class MusicgenProcessor:
     """Turns prompts into `input_ids` and `attention_mask`, and audio prompts into `input_values` and `padding_mask`.
 
     Args:
+        feature_extractor (EncodecFeatureExtractor): knows the model's sampling rate and channels; None: 32 kHz, mono.
         tokenizer (transformers.PreTrainedTokenizerBase): a T5 tokenizer.
-        sampling_rate (int): samples per second of the model's audio.
-        channels (int): 1, or 2 for stereo models.
     """
 
-    def __init__(self, tokenizer, sampling_rate=32000, channels=1):
-        self.tokenizer, self.sampling_rate, self.channels = tokenizer, sampling_rate, channels
+    def __init__(self, feature_extractor=None, tokenizer=None):
+        if feature_extractor is None:
+            feature_extractor = self._extractor()(sampling_rate=32000)
+        if not hasattr(feature_extractor, "sampling_rate"):
+            kind, wanted = type(feature_extractor).__name__, self._extractor().__name__
+            raise InputError(f"feature_extractor is {shown(kind)}; expected {wanted}, and the tokenizer behind it")
+        self.feature_extractor, self.tokenizer = feature_extractor, tokenizer
+
+    @staticmethod
+    def _extractor():
+        """The class of the feature extractor."""
+        from .feature_extractors import EncodecFeatureExtractor
+
+        return EncodecFeatureExtractor
+
+    @property
+    def sampling_rate(self):
+        """Samples per second of the model's audio."""
+        return self.feature_extractor.sampling_rate
+
+    @property
+    def channels(self):
+        """1, or 2 for stereo models."""
+        return getattr(self.feature_extractor, "audio_channels", self.feature_extractor.feature_size)
+
+    @property
+    def model_input_names(self):
+        """What a call may return."""
+        return ["input_ids", "attention_mask", "input_values", "padding_mask"]
 
     @classmethod
-    def from_pretrained(cls, model, revision=None, cache_dir=None, local_files_only=False):
-        """Open the processor of a model folder or hub id.
+    def from_pretrained(cls, model=None, revision=None, cache_dir=None, local_files_only=False, **habits):
+        """Open the processor of a model folder or hub id, or of "demo".
+
+        Args:
+            model (str): folder, hub id, or "demo".
+            revision, cache_dir, local_files_only: as in the model's `from_pretrained`.
+            **habits: fields of the feature extractor to change, and what else transformers takes here: see
+                docs/migration.md.
 
         Raises:
             InputError: if the folder has no usable tokenizer.
         """
+        model, _, _, changes = opening(model, None, None, habits)
         folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
-        layout = audio_layout(folder) if is_audiocraft(folder) else cls._layout(folder)
+        extractor = cls._extractor().of_folder(folder)
+        for name, value in changes.items():
+            if not hasattr(extractor, name):
+                raise InputError(f"from_pretrained does not take {shown(name)}{nearest(name, vars(extractor))}")
+            setattr(extractor, name, value)
         folder = tokenizer_folder(folder, cache_dir, local_files_only)
         from .tokenizer import open_tokenizer
 
-        return cls(open_tokenizer(folder), *layout)
+        return cls(extractor, open_tokenizer(folder))
 
-    def save_pretrained(self, folder):
-        """Write the tokenizer's files and the audio layout into a folder, as transformers' processor does."""
-        with whole_folder(folder) as partial:
+    def save_pretrained(self, save_directory, **habits):
+        """Write the tokenizer's files and the audio layout into a folder, as transformers' processor does.
+
+        Args:
+            save_directory (str): where to write.
+            **habits: what else transformers takes here: see docs/migration.md.
+        """
+        saving(habits)
+        with whole_folder(save_directory) as partial:
             self.tokenizer.save_pretrained(partial)
             vocabulary = getattr(self.tokenizer, "vocab_file", None)  # for other readers, if it was there
             if vocabulary and os.path.isfile(vocabulary):
@@ -56,22 +100,24 @@ class MusicgenProcessor:
             with open(os.path.join(partial, LAYOUT), "w", encoding="utf-8") as file:
                 json.dump(self._stored_layout(), file, indent=2)
 
-    @staticmethod
-    def _layout(folder):
-        """The arguments of `__init__` behind the tokenizer, for the model in a folder."""
-        if is_melody(folder):
-            raise InputError(f"{folder} is a melody model's; open it with MusicgenMelodyProcessor, or AutoProcessor")
-        return _audio_layout(folder)
-
     def _stored_layout(self):
         return audio_settings(self.sampling_rate, self.channels)
 
     def __call__(
-        self, text=None, audio=None, sampling_rate=None, negative_text=None, padding=True, return_tensors="ms"
+        self,
+        *text_or_audio,
+        text=None,
+        audio=None,
+        sampling_rate=None,
+        negative_text=None,
+        padding=True,
+        return_tensors="ms",
+        **others,
     ):
         """Model inputs for prompts: text, audio to continue, or both.
 
         Args:
+            text_or_audio: `text` or `audio` without its name; samples and a second argument are audio, words text.
             text (str | Sequence[str]): one prompt or several.
             audio (str | numpy.ndarray | Sequence): a file, or samples as floats in -1 to 1, [N], [channels, N] or
                 [N, channels], or (rate, samples); or a list of these, one for each prompt, or [B, channels, N]. Of 1 or
@@ -80,6 +126,7 @@ class MusicgenProcessor:
             negative_text (str | Sequence[str]): what the music should not be, for all prompts or one each.
             padding (bool): pad to the longest prompt: text on the right, audio on the left.
             return_tensors (str): "ms" for mindspore.Tensor, "np" for NumPy arrays.
+            **others: truncation=True, as is done in any case.
 
         Returns:
             transformers.BatchEncoding with input_ids and attention_mask, both [B, S], of text; negative_input_ids and
@@ -88,8 +135,11 @@ class MusicgenProcessor:
         Raises:
             InputError: naming the prompt, what is wrong and what would be right.
         """
-        if return_tensors not in ("ms", "np"):
-            raise InputError(f'return_tensors is {return_tensors!r}; expected "ms" or "np"')
+        text, audio = placed(text_or_audio, text, audio)
+        if others.pop("truncation", True) is False:
+            raise InputError(f"truncation=False is not taken here; a prompt is cut to {MAX_TOKENS} tokens")
+        refuse_others(others)
+        check_tensors(return_tensors)
         if text is None and audio is None:
             raise InputError("the processor needs text, audio or both; get_unconditional_inputs makes music of nothing")
         if negative_text is not None and text is None:
@@ -150,19 +200,32 @@ class MusicgenProcessor:
                 stacklevel=3,
             )
 
-    def batch_decode(self, audio, padding_mask=None):
-        """Audio of `generate` as a list, without the padding of audio prompts.
+    def decode(self, token_ids, **options):
+        """The text of token ids; options are those of the tokenizer's `decode`."""
+        return self.tokenizer.decode(_as_list(token_ids), **options)
+
+    def batch_decode(self, audio=None, padding_mask=None, attention_mask=None, sequences=None, **options):
+        """Audio of `generate` as a list, without the padding of audio prompts; or the text of token ids.
 
         Args:
-            audio (Tensor): [B, channels, samples].
+            audio (Tensor): [B, channels, samples]; or token ids, [B, S].
             padding_mask (Tensor): as the processor returned it, [B, N]; None if nothing was padded.
+            attention_mask (Tensor): the same under the name that transformers' melody processor has for it.
+            sequences (Tensor): token ids, [B, S].
+            **options: those of the tokenizer's `batch_decode`, such as skip_special_tokens.
 
         Returns:
-            list[numpy.ndarray]: one [channels, samples] for each piece.
+            list[numpy.ndarray]: one [channels, samples] for each piece; or list[str].
 
         Raises:
             InputError: if the mask does not fit the audio.
         """
+        padding_mask = attention_mask if padding_mask is None else padding_mask
+        ids = audio if sequences is None else sequences
+        if ids is None:
+            raise InputError("batch_decode needs audio of generate, or token ids")
+        if sequences is not None or np.ndim(_as_list(ids)[0]) < 2:
+            return self.tokenizer.batch_decode(_as_list(ids), **options)
         values = audio.asnumpy() if hasattr(audio, "asnumpy") else np.asarray(audio)
         if padding_mask is None:
             return list(values)
@@ -188,14 +251,6 @@ def audio_settings(sampling_rate, channels):
         "return_attention_mask": True,
         "sampling_rate": sampling_rate,
     }
-
-
-def _audio_layout(folder):
-    """Sampling rate and channels of the model in a folder."""
-    if os.path.isfile(os.path.join(folder, LAYOUT)):
-        found = read_json(os.path.join(folder, LAYOUT))
-        return checked_layout(folder, found.get("sampling_rate", 32000), found.get("feature_size", 1))
-    return config_layout(folder)
 
 
 def config_layout(folder):
@@ -235,3 +290,50 @@ def as_tensor(array, kind):
     from mindspore import Tensor
 
     return Tensor(array)
+
+
+def check_tensors(kind, *others):
+    """Refuse a return_tensors that there is not.
+
+    Raises:
+        InputError: saying which there are.
+    """
+    if kind not in ("ms", "np", *others):
+        raise InputError(f'return_tensors is {shown(kind)}; expected "ms", as when it is left out, or "np"')
+
+
+def placed(given, text, audio):
+    """Text and audio of a call, of which one or two may have been given without their names.
+
+    Raises:
+        InputError: if something is given twice, or there are more.
+    """
+    if len(given) > 2:
+        raise InputError(f"the processor was given {len(given)} arguments without names; write text= and audio=")
+    for place, value in enumerate(given):
+        words = place == 0 and (isinstance(value, str) or isinstance(value, (list, tuple)) and _all_words(value))
+        if (text if words else audio) is not None:
+            raise InputError(f"the processor was given {'text' if words else 'audio'} twice; give it once")
+        text, audio = (value, audio) if words else (text, value)
+    return text, audio
+
+
+def _all_words(values):
+    return all(isinstance(value, str) for value in values)
+
+
+def refuse_others(others):
+    """Refuse arguments of a processor's call that there are not.
+
+    Raises:
+        InputError: naming one, and what it may have meant.
+    """
+    known = ("text", "audio", "sampling_rate", "negative_text", "padding", "return_tensors", "truncation")
+    for name in others:
+        raise InputError(f"the processor does not take {shown(name)}{nearest(name, known)}")
+
+
+def _as_list(values):
+    """Nested lists of a Tensor, an array or such lists."""
+    values = values.asnumpy() if hasattr(values, "asnumpy") else values
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)

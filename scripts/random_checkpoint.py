@@ -68,7 +68,7 @@ def build(size, folder, seed=0):
     """Write a checkpoint; returns the model."""
     model = MusicgenForConditionalGeneration(build_config(size)).initialise(seed, std=0.2 if size == "tiny" else 0.02)
     model.save_pretrained(folder)
-    MusicgenProcessor(build_tokenizer()).save_pretrained(folder)
+    MusicgenProcessor(tokenizer=build_tokenizer()).save_pretrained(folder)
     return model
 
 

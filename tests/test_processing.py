@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from random_checkpoint import build_tokenizer
 
-from mindmusicgen import AutoProcessor, InputError, MusicgenProcessor, write_audio
+from mindmusicgen import AutoProcessor, EncodecFeatureExtractor, InputError, MusicgenProcessor, write_audio
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("processor")
-    MusicgenProcessor(build_tokenizer()).save_pretrained(str(path))
+    MusicgenProcessor(tokenizer=build_tokenizer()).save_pretrained(str(path))
     return str(path)
 
 
@@ -142,7 +142,7 @@ def test_audio_comes_from_anywhere(processor, tmp_path):
         np.testing.assert_allclose(values[0, 0, inner], sine(0.5, 32000)[inner] / 2, atol=2e-3)
     listed = processor(audio=[0.0, 0.5, -0.5], sampling_rate=32000, return_tensors="np")
     assert listed["input_values"].tolist() == [[[0.0, 0.5, -0.5]]]
-    two = MusicgenProcessor(processor.tokenizer, channels=2)
+    two = MusicgenProcessor(EncodecFeatureExtractor(2, 32000), processor.tokenizer)
     values = two(audio=[sine(0.1, 32000), stereo], sampling_rate=32000, return_tensors="np")["input_values"]
     np.testing.assert_array_equal(values[0, 0], values[0, 1])
     assert values[1, 0].any() and not values[1, 1].any()
@@ -180,7 +180,7 @@ def test_negative_prompts_are_tokens_of_their_own(processor):
 def test_the_audio_layout_is_saved_and_found(processor, tmp_path):
     from mindmusicgen.processing import MusicgenProcessor
 
-    MusicgenProcessor(processor.tokenizer, 24000, 2).save_pretrained(str(tmp_path))
+    MusicgenProcessor(EncodecFeatureExtractor(2, 24000), processor.tokenizer).save_pretrained(str(tmp_path))
     again = AutoProcessor.from_pretrained(str(tmp_path))
     assert (again.sampling_rate, again.channels) == (24000, 2)
     (tmp_path / "preprocessor_config.json").unlink()

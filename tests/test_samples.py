@@ -6,6 +6,7 @@ import soundfile
 
 from mindmusicgen import InputError, display, write_audio
 from mindmusicgen.chroma import chroma_features
+from mindmusicgen.feature_extractors import EncodecFeatureExtractor
 from mindmusicgen.processing import MusicgenProcessor
 from mindmusicgen.samples import LONGEST, as_batch, as_clip, fit_blocks, recordings
 
@@ -24,7 +25,7 @@ def stereo(sine):
 
 @pytest.fixture
 def processor():
-    return MusicgenProcessor(None, RATE, 1)
+    return MusicgenProcessor(EncodecFeatureExtractor(1, RATE))
 
 
 def heard(processor, audio, rate=RATE):
@@ -33,7 +34,7 @@ def heard(processor, audio, rate=RATE):
 
 def entrances(folder):
     """Every way into the package for one recording."""
-    processor = MusicgenProcessor(None, RATE, 1)
+    processor = MusicgenProcessor(EncodecFeatureExtractor(1, RATE))
     return {
         "processor": lambda value: processor(audio=[value], sampling_rate=RATE, return_tensors="np"),
         "writer": lambda value: write_audio(str(folder / "a.wav"), value, RATE),
@@ -148,7 +149,7 @@ def test_sides_that_cancel_are_said_to_cancel(processor, sine):
     for opposite in (np.stack([sine, -sine]), np.stack([sine, -0.999 * sine]).T):
         with pytest.raises(InputError, match="has sides that cancel each other when mixed; give one side"):
             heard(processor, opposite)
-    both = MusicgenProcessor(None, RATE, 2)
+    both = MusicgenProcessor(EncodecFeatureExtractor(2, RATE))
     np.testing.assert_array_equal(heard(both, np.stack([sine, -sine]))[0], [sine, -sine])
     assert not heard(processor, np.zeros((2, 50), np.float32)).any()  # silence is not two sides that cancel
     assert np.abs(heard(processor, np.stack([sine, -0.9 * sine]))).max() == pytest.approx(0.025, abs=1e-3)

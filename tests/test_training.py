@@ -49,7 +49,7 @@ def model(tmp_path_factory):
     parts = {"text_encoder": text, "audio_encoder": EncodecConfig(**CODEC), "decoder": decoder}
     config = MusicgenConfig(**{name: part.to_dict() for name, part in parts.items()})
     MusicgenForConditionalGeneration(config).initialise(0, std=0.1).save_pretrained(folder)
-    MusicgenProcessor(tokenizer).save_pretrained(folder)
+    MusicgenProcessor(tokenizer=tokenizer).save_pretrained(folder)
     return folder
 
 

@@ -23,7 +23,7 @@ from transformers.audio_utils import chroma_filter_bank  # noqa: E402
 
 from mindmusicgen import MusicgenMelodyForConditionalGeneration, MusicgenMelodyProcessor  # noqa: E402
 from mindmusicgen.chroma import chroma_energies, chroma_filters  # noqa: E402
-from mindmusicgen.melody_processing import ChromaLayout  # noqa: E402
+from mindmusicgen.feature_extractors import MusicgenMelodyFeatureExtractor  # noqa: E402
 
 # By name: transformers' lazy import puts a placeholder in its place where torchaudio is missing.
 reference_features = importlib.import_module("transformers.models.musicgen_melody.feature_extraction_musicgen_melody")
@@ -101,7 +101,7 @@ def test_energies(extractor, close):
 def test_features(extractor, lengths, side):
     clips = tunes(lengths)
     expected = extractor(padding_side=side)(clips, sampling_rate=32000, return_tensors="np")["input_features"]
-    ours = MusicgenMelodyProcessor(None, chroma=ChromaLayout(padding_side=side))
+    ours = MusicgenMelodyProcessor(MusicgenMelodyFeatureExtractor(padding_side=side))
     if max(lengths) > 960000:
         with pytest.warns(UserWarning, match="melody 1 has 31.0 s and the model hears 30 s"):
             found = ours(audio=clips, sampling_rate=32000, return_tensors="np")["input_features"]
