@@ -21,7 +21,7 @@ from .config_file import check_sizes, check_weights, config_errors, config_from,
 from .json_file import read_json
 from .safetensors_file import NAMES as DTYPE_NAMES
 from .safetensors_file import open_safetensors, read_metadata, write_safetensors
-from .shards import remove_older, write_weights
+from .shards import write_weights
 from .source import NATIVE, files_in, open_weights, resolve, weights_form
 from .writing import copy_companions, whole_folder
 
@@ -291,8 +291,7 @@ def save_huggingface(network, folder, dtype=None, companions=None, habits=None):
         _save_configs(network, partial)
         if companions:
             copy_companions(companions, partial)
-        written = write_weights(partial, entries, largest)
-    remove_older(folder, written)
+        write_weights(partial, entries, largest)
 
 
 def save_native(network, folder, companions=None, cache_dir=None, local_files_only=False):

@@ -12,7 +12,7 @@ from . import folder as whole
 from . import huggingface
 from .config_file import check_sizes, check_weights, config_errors, config_from
 from .json_file import read_json
-from .shards import remove_older, write_weights
+from .shards import write_weights
 from .sizes import part_parameters
 from .source import NATIVE, open_weights, resolve
 
@@ -95,8 +95,7 @@ def save(network, folder, dtype, habits):
         network.config.save_pretrained(partial)
         if hasattr(network, "generation_config"):
             network.generation_config.save_pretrained(partial)
-        written = write_weights(partial, entries, largest)
-    remove_older(folder, written)
+        write_weights(partial, entries, largest)
 
 
 def own_name(part, tensors):

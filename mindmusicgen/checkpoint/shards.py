@@ -8,7 +8,6 @@ import re
 from ..errors import InputError, shown
 from .safetensors_file import write_safetensors
 
-WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 METADATA = {"format": "pt"}  # what transformers asks for
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
@@ -21,9 +20,6 @@ def write_weights(folder, entries, largest=None):
         entries (list): (name, shape, dtype, function that returns the array) of each tensor.
         largest (int | str): bytes of a file, or such as "5GB"; a tensor that is larger has a file of its own. None: all
             in one file.
-
-    Returns:
-        list[str]: the files.
 
     Raises:
         InputError: if `largest` is no size.
@@ -39,7 +35,7 @@ def write_weights(folder, entries, largest=None):
         room -= size
     if len(files) == 1:
         write_safetensors(os.path.join(folder, "model.safetensors"), entries, METADATA)
-        return ["model.safetensors"]
+        return
     places = {}
     for i, part in enumerate(files):
         name = f"model-{i + 1:05d}-of-{len(files):05d}.safetensors"
@@ -48,14 +44,6 @@ def write_weights(folder, entries, largest=None):
     total = sum(math.prod(shape) * dtype.itemsize for _, shape, dtype, _ in entries)
     with open(os.path.join(folder, "model.safetensors.index.json"), "w", encoding="utf-8") as file:
         json.dump({"metadata": {"total_size": total}, "weight_map": places}, file, indent=2, sort_keys=True)
-    return [*set(places.values()), "model.safetensors.index.json"]
-
-
-def remove_older(folder, written):
-    """Remove weights that were saved in a folder before, in a file or files of other names."""
-    for name in os.listdir(folder):
-        if WEIGHTS.fullmatch(name) and name not in written:
-            os.remove(os.path.join(folder, name))
 
 
 def _bytes(size):
