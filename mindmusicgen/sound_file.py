@@ -230,6 +230,8 @@ def _wav_head(data):
     """The head of a .wav file with the sizes that its recorder never filled in; nothing where they are right."""
     place = 12
     for _ in range(PATIENCE):
+        if place + 8 > len(data):
+            break
         size = int.from_bytes(data[place + 4 : place + 8], "little")
         begin, end = place + 8, place + 8 + size
         if data[place : place + 4] == b"data":
@@ -251,11 +253,11 @@ def _caf_head(data):
     """The same of a .caf, whose length may be -1 while it is written."""
     place = 8
     for _ in range(PATIENCE):
+        if not 8 <= place <= len(data) - 12:
+            break
         size = int.from_bytes(data[place + 4 : place + 12], "big", signed=True)
         if data[place : place + 4] == b"data" and size == -1:
             return data[: place + 4] + (len(data) - place - 12).to_bytes(8, "big")
-        if size < 0 or place >= len(data):
-            break
         place += 12 + size
     return b""
 

@@ -178,6 +178,9 @@ def test_files_of_nonsense_are_one_sentence(tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.mp3").write_text("no audio")
     (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "head.wav").write_bytes(b"RIFF\xff\xff\xff\xffWAVEdata")  # ends where a size should stand
+    (tmp_path / "head.rf64").write_bytes(b"RF64\xff\xff\xff\xffWAVEds64" + bytes(8) + b"data")
+    (tmp_path / "head.caf").write_bytes(b"caff\0\1\0\0data\xff\xff\xff\xff")
     huge = written(tmp_path / "rate.wav", tone(0.1))
     huge[24:28] = struct.pack("<I", 1_999_999_999)
     (tmp_path / "rate.wav").write_bytes(huge)
@@ -188,6 +191,9 @@ def test_files_of_nonsense_are_one_sentence(tmp_path):
         "pipe.wav": "cannot be read",
         "empty.wav": "cannot be read",
         "text.mp3": "cannot be read",
+        "head.wav": "cannot be read",
+        "head.caf": "cannot be read",
+        "head.rf64": "cannot be read",
         "folder.wav": "cannot be read",
         "missing.wav": "cannot be read",
         "nul\0.wav": "cannot be read",

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 SOUND = ("wav", "flac", "ogg", "mp3", "aiff")
+RELATED = {"wav": "rf64", "aiff": "caf"}
 DATA = ("codes", "jsonl", "csv", "captions", "prompts")
 EXTREME = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0", b"\0\0\0\x01")
 SLOW = 10.0  # seconds for one file
@@ -72,15 +73,17 @@ def mutate(whole, rng, others=()):
 
 
 def sounds(kind):
-    """Small whole files of one format: mono and stereo, and without the length in the header."""
+    """Small whole files of one format, mono and stereo, and of the one whose heads are mended like its own."""
     import soundfile
 
     made = []
     for channels, rate in ((1, 32000), (2, 44100)):
-        file = io.BytesIO()
-        wave = 0.3 * np.sin(np.arange(2400 * channels) / 7).reshape(-1, channels)
-        soundfile.write(file, wave, rate, format=kind)
-        made.append(file.getvalue())
+        for one in (kind, RELATED.get(kind)):
+            if one is not None:
+                file = io.BytesIO()
+                wave = 0.3 * np.sin(np.arange(2400 * channels) / 7).reshape(-1, channels)
+                soundfile.write(file, wave, rate, format=one)
+                made.append(file.getvalue())
     return made
 
 
@@ -229,7 +232,7 @@ def rows(scale=1.0):
         said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(found["outcomes"].items()))
         said += f"; slowest {found['slowest']:.2f} s, {found['memory']} MB"
         command = f"python scripts/fuzz/audio_files.py {kind} {count} 0"
-        made.append((f"damaged {KINDS[kind][0].replace('a.', '.')} files", count, said, command))
+        made.append((f"damaged {KINDS[kind][0].removeprefix('a')} files", count, said, command))
     return made
 
 
