@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 COMMANDS = {  # each writes into OUTPUT
-    "batch": "batch prompts.jsonl --model model --output OUTPUT --duration 0.5 --batch-size 2 --format ogg",
-    "train": "train --data data --model model --output OUTPUT --steps 24 --batch 2 --seconds 1",
-    "generate": "generate one two --model model --duration 1 --seed 3 --output OUTPUT/a.flac --codes OUTPUT/a.npz",
+    "batch": "batch prompts.jsonl --model model --output OUTPUT --duration 0.3 --batch-size 2 --format ogg",
+    "train": "train --data data --model model --output OUTPUT --steps 16 --batch 2 --seconds 1",
+    "generate": "generate one two --model model --duration 0.5 --seed 3 --output OUTPUT/a.flac --codes OUTPUT/a.npz",
     "convert": "convert model --output OUTPUT/native",
 }
 SAVING_ALWAYS = """
