@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 
 from .checkpoint import folder as checkpoint_folder
 from .compiled import compiled, fingerprint
-from .errors import InputError
+from .errors import InputError, shown
 from .generation import decode_loop, inputs, settings
 from .generation.generator import CodeGenerator
 from .generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
@@ -409,7 +409,7 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if not number or not SHORTEST_CHUNK <= seconds <= settings.TRAINED_SECONDS:
             raise InputError(
-                f"chunk_seconds is {seconds!r}; expected {SHORTEST_CHUNK} to {settings.TRAINED_SECONDS} seconds"
+                f"chunk_seconds is {shown(seconds)}; expected {SHORTEST_CHUNK} to {settings.TRAINED_SECONDS} seconds"
             )
         if not IncrementalDecoder.supports(codec.config):
             raise InputError("this model's codec cannot decode in pieces; use generate, for at most 30 s")

@@ -184,6 +184,6 @@ class AutoConfig:
         Raises:
             InputError: if this package has no such kind.
         """
-        if model_type not in KINDS:
+        if not isinstance(model_type, str) or model_type not in KINDS:
             raise InputError(f"model_type is {shown(model_type)}; expected one of {', '.join(KINDS)}")
         return KINDS[model_type](**values)

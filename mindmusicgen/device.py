@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 
 from . import memory_limits
-from .errors import InputError
+from .errors import InputError, shown
 
 ENVIRONMENT = "MINDMUSICGEN_DEVICE"  # CPU, Ascend or Ascend:1, where nothing else is named
 CAPTURE = "MINDMUSICGEN_CAPTURE"  # 0: do not try to capture launches on Ascend
@@ -53,11 +53,11 @@ def named(device=None, device_id=None):
     name, colon, digits = ("Ascend" if asked is None else str(asked)).strip().partition(":")
     target = TARGETS.get(name.lower())
     if target is None or colon and not digits.isdecimal():
-        raise InputError(f"{source} is {asked!r}; expected CPU, Ascend, or Ascend:1 for the second NPU")
+        raise InputError(f"{source} is {shown(asked)}; expected CPU, Ascend, or Ascend:1 for the second NPU")
     number = int(digits) if colon else None
     if device_id is not None:
         if isinstance(device_id, bool) or not isinstance(device_id, int) or device_id < 0:
-            raise InputError(f"device id is {device_id!r}; expected a whole number of at least 0")
+            raise InputError(f"device id is {shown(device_id)}; expected a whole number of at least 0")
         if device is not None and number not in (None, device_id):
             raise InputError(f"device is {device!r} and device id {device_id}; give one of the two numbers")
         number = device_id

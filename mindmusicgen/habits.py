@@ -169,11 +169,14 @@ def opening(model, dtype, device, arguments):
     for name in ("torch_dtype", "ms_dtype"):
         asked = left.pop(name, None)
         dtype = asked if dtype is None else dtype
+    for name, value in (("model", model), ("dtype", dtype), ("device", device)):
+        if isinstance(getattr(value, "shape", None), tuple) or isinstance(value, (list, dict)):
+            raise InputError(f"{name} is {shown(value)}; expected a name")
     if device is None:
         device = _mapped(left.pop("device_map", None))
     left.pop("device_map", None)
     attention = left.pop("attn_implementation", None)
-    if attention not in (None, "eager", "sdpa"):
+    if attention is not None and str(attention) not in ("eager", "sdpa"):
         raise InputError(
             f"attn_implementation is {shown(attention)}; leave it out: the fastest of the device is chosen, and all "
             "give the same numbers"
@@ -226,7 +229,7 @@ def _mapped(places):
         if len(set(map(str, places.values()))) > 1:
             raise InputError("device_map names several devices; a model runs on one, which device= chooses")
         places = next(iter(places.values()), None)
-    if places in (None, "auto", "balanced", "sequential"):
+    if places is None or str(places) in ("auto", "balanced", "sequential"):
         return None
     if str(places).lower().partition(":")[0] not in ("cpu", "ascend", "npu"):
         raise InputError(f"device_map is {shown(places)}; write device=, which is CPU, Ascend, or Ascend:1")

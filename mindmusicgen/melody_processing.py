@@ -8,7 +8,7 @@ import numpy as np
 from .audio import read_audio
 from .checkpoint.source import resolve
 from .chroma import chroma_features
-from .errors import InputError
+from .errors import InputError, shown
 from .habits import opening
 from .processing import MusicgenProcessor, _count, as_tensor, check_tensors, is_melody, placed, refuse_others
 from .samples import SILENCE, as_samples, is_path, peak_of, recordings
@@ -121,7 +121,7 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
             InputError: if num_samples is not a whole number above 0.
         """
         if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-            raise InputError(f"num_samples is {num_samples!r}; expected a whole number of at least 1")
+            raise InputError(f"num_samples is {shown(num_samples)}; expected a whole number of at least 1")
         from transformers import BatchEncoding
 
         ids = np.full((num_samples, 1), self.tokenizer.eos_token_id, np.int32)

@@ -4,7 +4,7 @@ import warnings
 
 import mindspore as ms
 
-from .errors import InputError
+from .errors import InputError, shown
 from .models.quantized import expand, quantise
 from .ops import quantized as quantized_ops
 
@@ -24,8 +24,8 @@ def check(quantization, dtype=ms.float32, model_type="musicgen"):
     """
     if quantization is None:
         return
-    if quantization not in NAMES:
-        raise InputError(f"quantization is {quantization!r}; expected {' or '.join(NAMES)}, or none")
+    if not isinstance(quantization, str) or quantization not in NAMES:
+        raise InputError(f"quantization is {shown(quantization)}; expected {' or '.join(NAMES)}, or none")
     if model_type != "musicgen":
         raise InputError(f"quantization {quantization} is for text models; a {model_type} model opens without it")
     if dtype != ms.float32:

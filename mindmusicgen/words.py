@@ -1,8 +1,6 @@
 """Texts that a user gives: prompts, captions, comments."""
 
-import reprlib
-
-from .errors import InputError
+from .errors import InputError, shown
 
 
 def check_words(name, value):
@@ -12,7 +10,7 @@ def check_words(name, value):
         InputError: in these cases.
     """
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{name} is {reprlib.repr(value)}; expected some words that describe the music")
+        raise InputError(f"{name} is {shown(value)}; expected some words that describe the music")
     if has_lone_surrogate(value):
         raise InputError(f"{name} holds half a character (a lone surrogate); write the text as UTF-8")
 

@@ -142,6 +142,7 @@ def load(
 ):
     """Build a composite and fill it; see `from_pretrained`."""
     model, dtype, device, changes = opening(model, dtype, device, habits or {})
+    quantizations.check(quantization)
     devices.use(device)
     if dtype not in (None, "auto"):
         resolve_dtype(dtype)

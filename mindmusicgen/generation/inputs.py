@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..samples import SILENCE, as_batch
 from ..submodels.outputs import UnconditionalInputs
 from . import settings
@@ -46,7 +46,7 @@ def unconditional_inputs(text_dim, num_samples):
         InputError: if num_samples is not a whole number above 0.
     """
     if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise InputError(f"num_samples is {num_samples!r}; expected a whole number of at least 1")
+        raise InputError(f"num_samples is {shown(num_samples)}; expected a whole number of at least 1")
     return UnconditionalInputs(
         encoder_outputs=(Tensor(np.zeros((num_samples, 1, text_dim), np.float32)),),
         attention_mask=Tensor(np.zeros((num_samples, 1), np.int32)),

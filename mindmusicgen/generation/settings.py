@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from .delay_pattern import columns_for
 from .windows import Plan
 
@@ -58,15 +58,15 @@ class Settings:
 def _number(name, value, low, high=math.inf, above=False):
     wanted = f"{'above' if above else 'at least'} {low}" + (f" and at most {high}" if high < math.inf else "")
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}; expected a finite number {wanted}")
+        raise InputError(f"{name} is {shown(value)}; expected a finite number {wanted}")
     if value < low or value > high or (above and value == low):
-        raise InputError(f"{name} is {value!r}; expected a number {wanted}")
+        raise InputError(f"{name} is {shown(value)}; expected a number {wanted}")
     return float(value)
 
 
 def _whole(name, value, low):
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
-        raise InputError(f"{name} is {value!r}; expected a whole number of at least {low}")
+        raise InputError(f"{name} is {shown(value)}; expected a whole number of at least {low}")
     return int(value)
 
 
@@ -153,7 +153,7 @@ def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
     given = {name: value for name, value in arguments.items() if value is not None}
     unknown = sorted(set(given) - set(PASSED_ON) - {"num_beams", "use_cache"})
     if unknown:
-        raise InputError(f"generate does not take {unknown[0]!r}; it takes {', '.join(PASSED_ON)} and seed")
+        raise InputError(f"generate does not take {shown(unknown[0])}; it takes {', '.join(PASSED_ON)} and seed")
     if given.get("num_beams", 1) != 1 or (generation_config.num_beams or 1) != 1:
         raise InputError("num_beams must be 1: MusicGen is decoded greedily or by sampling, not by beam search")
 

@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..habits import Habits
 from ..models.encodec import Encodec
 from ..samples import as_batch
@@ -140,8 +140,8 @@ class Codec(Habits, Encodec):
         """How many codebooks a bandwidth pays for."""
         allowed = self.config.target_bandwidths
         bandwidth = allowed[0] if bandwidth is None else bandwidth
-        if bandwidth not in allowed:
-            raise InputError(f"bandwidth is {bandwidth!r}; expected one of {', '.join(str(b) for b in allowed)}")
+        if not isinstance(bandwidth, (int, float)) or bandwidth not in allowed:
+            raise InputError(f"bandwidth is {shown(bandwidth)}; expected one of {', '.join(str(b) for b in allowed)}")
         each = math.log2(self.config.codebook_size) * self.config.frame_rate
         return min(max(1, math.floor(bandwidth * 1000 / each)), self.config.num_quantizers)
 
