@@ -298,7 +298,7 @@ def check_tensors(kind, *others):
     Raises:
         InputError: saying which there are.
     """
-    if kind not in ("ms", "np", *others):
+    if str(kind) not in ("ms", "np", *map(str, others)):
         raise InputError(f'return_tensors is {shown(kind)}; expected "ms", as when it is left out, or "np"')
 
 

@@ -29,6 +29,11 @@ def demo():
     return MusicgenForConditionalGeneration.from_pretrained("demo").run_eagerly()
 
 
+@pytest.fixture(scope="module")
+def processor():
+    return AutoProcessor.from_pretrained("demo")
+
+
 class TestHabits:
     def test_opening(self, demo):
         opened = MusicgenForConditionalGeneration.from_pretrained(
@@ -130,10 +135,6 @@ class TestProcessor:
 
     rate = 32000
     tone = (0.3 * np.sin(np.arange(32000) / 20)).astype(np.float32)
-
-    @pytest.fixture(scope="class")
-    def processor(self):
-        return AutoProcessor.from_pretrained("demo")
 
     def test_made_of_its_two_halves(self, processor, tmp_path):
         made = MusicgenProcessor(processor.feature_extractor, processor.tokenizer)

@@ -47,7 +47,8 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
         return model
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise InputError(
-            f"model {shown(model)} is neither an existing folder, nor a hub id such as facebook/musicgen-small, nor demo"
+            f"model {shown(model)} is neither an existing folder, nor a hub id such as facebook/musicgen-small, nor "
+            "demo"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
