@@ -56,6 +56,8 @@ def test_random_weights_have_the_same_distributions(melody, norm, tmp_path):
             continue
         one, two = mine[key].astype(np.float64), value.numpy().astype(np.float64)
         assert one.shape == two.shape, key
+        if one.size < 30:
+            continue  # too few to tell a distribution by
         width, noise = max(one.std(), two.std()), 6 / np.sqrt(one.size)
         assert abs(one.std() - two.std()) <= noise * width, (key, one.std(), two.std())
         assert abs(one.mean() - two.mean()) <= noise * width + 1e-9, (key, one.mean(), two.mean())
