@@ -256,7 +256,7 @@ def test_bad_arguments_are_one_sentence(model, capsys, arguments, words):
 
 def test_bad_models_are_one_sentence(capsys, tmp_path, model):
     assert "neither an existing folder" in refusal(capsys, "generate", PROMPT, "--model", str(tmp_path / "none"))
-    assert "no tokenizer" in refusal(capsys, "generate", PROMPT, "--model", str(tmp_path))
+    assert "config.json cannot be read" in refusal(capsys, "generate", PROMPT, "--model", str(tmp_path))
     assert "config.json cannot be read" in refusal(capsys, "info", str(tmp_path))
     assert "cannot plan" in refusal(capsys, "info", model, "--batch", "0")
     assert "a prompt is '  '; expected some words" in refusal(capsys, "generate", "  ", "--model", model)
