@@ -55,13 +55,9 @@ def compiled(function, key=None):
         key (str): from `fingerprint`: whatever the graph depends on besides the code of this package and the shapes and
             dtypes of the arguments. None: not cached.
     """
-    run = ms.jit(function, fullgraph=True)
-    if key is None:
-        return run
-    seen = set()
+    run, seen = ms.jit(function, fullgraph=True), set()
 
-    @functools.wraps(function)
-    def call(*arguments):
+    def cached(arguments):
         signature = str(_signature(arguments))
         if signature in seen or not _is_ours(function):
             return run(*arguments)
@@ -70,7 +66,30 @@ def compiled(function, key=None):
         seen.add(signature)
         return result
 
+    @functools.wraps(function)
+    def call(*arguments):
+        try:
+            result = run(*arguments) if key is None else cached(arguments)
+            settle()
+            return result
+        except Exception:
+            cell = function.__self__  # its graph, which has failed once, would fail at every call
+            cell.phase = f"{cell.phase} again"  # a part of the name that MindSpore finds a graph by
+            seen.clear()
+            raise
+
     return call
+
+
+def settle():
+    """Wait for what was begun, so that an error meets the call that made it and not whatever computes next.
+
+    Raises:
+        RuntimeError: among others, whatever went wrong.
+    """
+    api = _api()
+    if api is not None:
+        api._pynative_executor.sync()
 
 
 def _signature(value):

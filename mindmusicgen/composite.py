@@ -4,12 +4,11 @@ The composite holds the three networks and the checkpoint's configs; the loop it
 `generation.generator`, the networks in `models`, and what a call of the model returns in `submodels`.
 """
 
-import threading
-
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from .callers import Unfinished, alone, serialised, turn
 from .checkpoint import folder as checkpoint_folder
 from .compiled import compiled, fingerprint
 from .errors import InputError, shown
@@ -19,7 +18,6 @@ from .generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIEC
 from .generation.quantized_loop import QuantizedGenerator
 from .generation.streamer import to_streamer
 from .habits import Habits, refuse_unsupported
-from .interrupt import interruptible
 from .models.initial_weights import initial_weights
 from .models.layers import additive_mask, initialise
 from .ops.memory import release_free_memory, release_mapped
@@ -94,7 +92,7 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
             compiled(self.audio_encoder.decode_convolutions, key),
         )
         self._generator = self._make_generator()
-        self._stopped = threading.Event()
+        self._unfinished = Unfinished()
 
     @classmethod
     def config_kind(cls):
@@ -149,6 +147,7 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
 
     from_sub_models_pretrained = classmethod(from_sub_models_pretrained)
 
+    @serialised
     def quantize(self, quantization="int8"):
         """Round the decoder's weights to 8 bits, in place. Where the kernels cannot run they are expanded again.
 
@@ -167,11 +166,13 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
 
     def use_decoder(self, decoder, quantization):
         """Go on with another decoder of the same sizes; `quantization` says what it is."""
+        self._generator.retire()
         self.decoder, self.quantization = decoder, quantization
         self.update_parameters_name("")
         self.set_train(False)
         self._generator = self._make_generator()
 
+    @serialised
     def save_pretrained(self, save_directory, dtype=None, **habits):
         """Write a Hugging Face folder: config, generation config and safetensors that transformers loads.
 
@@ -185,6 +186,7 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
         """
         checkpoint_folder.save_huggingface(self, save_directory, dtype, habits=habits)
 
+    @serialised
     def initialise(self, seed=0, std=0.02):
         """Fill all parameters with random weights; returns the model."""
         if self.quantization:
@@ -217,11 +219,12 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
 
     def __call__(self, *args, **kwargs):
         # Arguments are checked in Python, which a context in graph mode would try to compile.
-        if ms.get_context("mode") == ms.GRAPH_MODE:
-            return self.construct(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        with turn():
+            if ms.get_context("mode") == ms.GRAPH_MODE:
+                return self.construct(*args, **kwargs)
+            return super().__call__(*args, **kwargs)
 
-    forward = construct = call_networks
+    forward = construct = serialised(call_networks)
 
     def logits(self, input_ids, attention_mask, decoder_input_ids):
         """Logits for known codes and nothing else, by the networks that generate; compiles with `mindspore.jit`.
@@ -259,13 +262,14 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
         """
         return inputs.unconditional_inputs(self.config.text_encoder.hidden_size, num_samples)
 
-    def generate(self, input_ids=None, attention_mask=None, *, return_dict_in_generate=False, **arguments):
+    def generate(self, input_ids=None, attention_mask=None, *, return_dict_in_generate=None, **arguments):
         """Generate music for prompts.
 
         Args:
             input_ids (Tensor): prompt tokens from the processor, [B, S].
             attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
-            return_dict_in_generate (bool): return a `MusicgenOutput` in place of the audio alone.
+            return_dict_in_generate (bool): return a `MusicgenOutput` in place of the audio alone; the generation
+                config decides for None.
             encoder_outputs (tuple[Tensor]): text states [B, S, text dim] in place of input_ids; with guidance the
                 null rows must already be appended, as in transformers.
             negative_input_ids, negative_attention_mask (Tensor): tokens of what the music should not be, for all
@@ -283,7 +287,8 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
             duration (float): seconds of new music in place of max_new_tokens. Beyond 30 s the model's window slides.
             extend_stride (float): seconds of new music in each further window, 18.
             seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
-            callback (callable): called with the frames that are done and all frames; returning False stops.
+            callback (callable): called with the frames that are done and all frames; returning False stops. While it
+                runs no other thread computes, so it must not wait for one that does.
             progress (bool): show a progress bar; None shows it in a terminal or notebook.
             streamer (transformers.generation.streamers.BaseStreamer): is given the columns of codes as they are made,
                 in the delay pattern: the start and the prompt's, [B * K, n], then one at a time, [B * K].
@@ -295,15 +300,17 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
             InputError: naming the argument, what is wrong and what would be right.
             KeyboardInterrupt: if the user interrupts.
         """
-        request, *watching = self._request(input_ids, attention_mask, arguments)
-        with interruptible() as interrupts:
+        with alone() as interrupts, self._unfinished.piece() as stopped:
+            self._unfinished.works(stopped)
+            arguments["return_dict_in_generate"] = return_dict_in_generate
+            request, *watching = self._request(input_ids, attention_mask, arguments)
             codes = []
-            for fresh in self._generate_codes(request, *watching):
+            for fresh in self._generate_codes(request, *watching, stopped):
                 interrupts.check()
                 codes.append(fresh)
             codes = np.concatenate(codes, axis=2)
             audio = self.decode(codes)
-        if not return_dict_in_generate:
+        if not request.settings.return_dict:
             return audio
         return MusicgenOutput(audio, Tensor(codes), request.settings.seeds)
 
@@ -316,33 +323,44 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
 
         Yields:
             Tensor: float32 audio, [B, channels, samples]. The chunks joined are what `generate` returns, up to
-            rounding.
+            rounding. Between two of them the model is free for other calls. Of more than four pieces at the same time
+            the oldest ends with an InputError.
 
         Raises:
             InputError: naming the argument, what is wrong and what would be right.
             KeyboardInterrupt: if the user interrupts.
         """
-        request, *watching = self._request(input_ids, attention_mask, arguments)
-        decoder = self._incremental_decoder(chunk_seconds)
+        if arguments.get("return_dict_in_generate"):
+            raise InputError("stream yields audio alone; return_dict_in_generate is for generate")
+        with self._unfinished.piece() as stopped:
+            with alone():
+                self._unfinished.works(stopped)
+                request, *watching = self._request(input_ids, attention_mask, arguments)
+                decoder = self._incremental_decoder(chunk_seconds)
 
-        def produce():
-            for fresh in self._generate_codes(request, *watching):
-                yield self._push(decoder, fresh)
-            yield self._push(decoder, request.prompt[:, :, :0], last=True)
+            def produce():
+                for fresh in self._generate_codes(request, *watching, stopped):
+                    yield self._push(decoder, fresh)
+                yield self._push(decoder, request.prompt[:, :, :0], last=True)
 
-        produced = produce()
-        while True:
-            with interruptible() as interrupts:  # only while we work: what the caller does with a chunk is theirs
-                chunks = next(produced, None)
-                interrupts.check()
-            if chunks is None:
-                return
-            yield from chunks
+            produced = produce()
+            while True:
+                with alone() as interrupts:  # only while we work: what the caller does with a chunk is theirs
+                    self._unfinished.works(stopped)
+                    chunks = next(produced, None)
+                    interrupts.check()
+                if chunks is None:
+                    return
+                yield from chunks
 
     def stop(self):
-        """End the running `generate` or `stream` with what is done so far; for a second thread."""
-        self._stopped.set()
+        """End the running `generate` or `stream` with what is done so far; for a second thread.
 
+        Of several pieces it ends the one that was worked on last, and none that begins later.
+        """
+        self._unfinished.stop()
+
+    @serialised
     def encode(self, audio):
         """Audio to codes; each length compiles a graph of its own.
 
@@ -363,6 +381,7 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
         sides = np.split(codes.asnumpy(), channels, axis=0)  # [B, K / channels, frames] each
         return Tensor(np.stack(sides, axis=2).reshape(values.shape[0], quantizers * channels, -1))
 
+    @serialised
     def decode(self, codes):
         """Codes to audio. More than 30 s are decoded in pieces that join exactly.
 
@@ -375,10 +394,7 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
         Raises:
             InputError: for another number of codebooks, or numbers that are no codes.
         """
-        codes = inputs.as_array("codes", codes, 3)
-        size, books = self.config.decoder.vocab_size, self.config.decoder.num_codebooks
-        if codes.shape[1] != books or not codes.size or codes.min() < 0 or codes.max() >= size:
-            raise InputError(f"codes has shape {codes.shape}; expected (batch, {books}, frames), each 0 to {size - 1}")
+        codes = inputs.checked_codes(self.config.decoder, "codes", codes)
         release_free_memory()
         small = self.quantization and IncrementalDecoder.supports(self.config.audio_encoder)
         piece, whole = (SMALL_PIECE_SECONDS,) * 2 if small else (PIECE_SECONDS, settings.TRAINED_SECONDS)
@@ -418,7 +434,7 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
 
     def _push(self, decoder, codes, last=False):
         """Audio that codes [B, K, n] make ready, as tensors [B, channels, samples]."""
-        return (Tensor(self._joined(audio)) for audio in decoder.push(self._sides(codes), last))
+        return [Tensor(self._joined(audio)) for audio in decoder.push(self._sides(codes), last)]
 
     def _request(self, input_ids, attention_mask, arguments):
         """Take a call's arguments apart and check them: the request, the callback, whether to show, the streamer."""
@@ -438,7 +454,6 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
         text = {"input_ids": input_ids, "attention_mask": attention_mask}
         text |= take("encoder_outputs", "negative_input_ids", "negative_attention_mask")
         audio = take("input_values", "padding_mask", "audio_codes", "decoder_input_ids")
-        self._stopped.clear()
         request = self._prepare(text, audio, config or self.generation_config, arguments, seed)
         return request, callback, show, streamer
 
@@ -446,12 +461,12 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
         """What is to be made, checked: a `Request`."""
         return inputs.prepare(self, text, audio, generation_config, arguments, seed)
 
-    def _generate_codes(self, request, callback, show, streamer=None):
+    def _generate_codes(self, request, callback=None, show=None, streamer=None, stopped=None):
         """The next final codes, [B, K, n], until all are made."""
         if self.quantization and self.mapped:
             request.states.asnumpy()  # the text encoder is done
             release_mapped(array for name, array in self.mapped.items() if name.startswith("text_encoder."))
-        codes = self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, self._stopped)
+        codes = self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, stopped)
         return to_streamer(streamer, codes, self.pad_code, self.config.decoder.audio_channels)
 
     def get_input_embeddings(self):

@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 
 from . import device as devices
+from .callers import Single
 from .errors import InputError, shown
 
 LOADED_ANYWAY = (  # of from_pretrained: what they ask for is so in any case, or concerns torch alone
@@ -60,7 +61,7 @@ NOT_FIELDS = ("transformers_version", "architectures")  # of config.json, which 
 TORCH_DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
 
 
-class Habits:
+class Habits(Single):
     """What a torch module answers to, for cells."""
 
     def forward(self, *arguments, **named):

@@ -49,6 +49,13 @@ def blocked():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def keep_out_of_interrupts():
+    """In a thread that is not the main one: let it receive no SIGINT, which would run MindSpore's handler there. Python
+    raises KeyboardInterrupt in the main thread alone, so nothing is lost."""
+    if threading.current_thread() is not threading.main_thread() and hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+
+
 @contextlib.contextmanager
 def interruptible():
     """Context that yields an `Interrupts`; at its end a pending interrupt is raised.
@@ -57,13 +64,11 @@ def interruptible():
     `sigtimedwait`.
     """
     global _active
-    if _active is not None:
-        yield _active
+    main = threading.current_thread() is threading.main_thread()
+    if not main or _active is not None or not hasattr(signal, "sigtimedwait"):
+        yield _active if main and _active is not None else Interrupts()
         return
     interrupts = Interrupts()
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "sigtimedwait"):
-        yield interrupts
-        return
     with blocked():
         interrupts.thread.start()
         _active = interrupts

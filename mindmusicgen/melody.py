@@ -6,6 +6,7 @@ of "Simple and Controllable Music Generation" (Copet et al., 2023); follows tran
 
 from mindspore import ops
 
+from .callers import serialised
 from .composite import MusicgenForConditionalGeneration
 from .generation import melody_inputs
 from .generation.melody_loop import MelodyGenerator
@@ -40,7 +41,7 @@ class MusicgenMelodyForConditionalGeneration(MusicgenForConditionalGeneration):
     def _prepare(self, text, audio, generation_config, arguments, seed):
         return melody_inputs.prepare(self, text, audio, generation_config, arguments, seed)
 
-    forward = construct = call_networks
+    forward = construct = serialised(call_networks)
 
     def logits(self, input_ids, attention_mask, decoder_input_ids, input_features):
         """Logits for known codes and nothing else, by the networks that generate; compiles with `mindspore.jit`.
@@ -67,7 +68,7 @@ class MusicgenMelodyForConditionalGeneration(MusicgenForConditionalGeneration):
         attention_mask=None,
         input_features=None,
         *,
-        return_dict_in_generate=False,
+        return_dict_in_generate=None,
         **arguments,
     ):
         """Generate music for prompts, melodies, or both.
@@ -81,7 +82,8 @@ class MusicgenMelodyForConditionalGeneration(MusicgenForConditionalGeneration):
             input_features (Tensor): chroma of the melodies from the processor, [B, frames, 12], or [1, frames, 12] for
                 one that all prompts share. A melody shorter than the 30 s that the model hears begins again; of a
                 longer one the first window hears the beginning, and each further window what lies beside it.
-            return_dict_in_generate (bool): return a `MusicgenOutput` in place of the audio alone.
+            return_dict_in_generate (bool): return a `MusicgenOutput` in place of the audio alone; the generation
+                config decides for None.
             arguments: as in `MusicgenForConditionalGeneration.generate`. A negative prompt leads away from its words;
                 the melody is led to all the same.
 

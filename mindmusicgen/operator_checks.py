@@ -352,7 +352,7 @@ def _sampling_expected():
     order = np.argsort(-guided, axis=-1, kind="stable")
     kept = np.where(np.argsort(order, axis=-1) < top_k, guided, -np.inf)
     mass = softmax(np.take_along_axis(kept, order, -1))
-    likely = np.cumsum(mass, -1) - mass < top_p
+    likely = np.cumsum(mass, -1) - mass < max(top_p, sampling.LEAST)
     kept = np.where(np.take_along_axis(likely, np.argsort(order, axis=-1), -1), kept, -np.inf)
     cumulative = np.cumsum(softmax(kept), -1)
     codes = (cumulative <= uniforms[..., None] * cumulative[..., -1:]).sum(-1)

@@ -1,9 +1,11 @@
 """Shared fixtures: the golden models, opened once per session, and a counter of compiled graphs."""
 
+import contextlib
 import importlib
 import json
 import math
 import os
+import threading
 from pathlib import Path
 
 os.environ.setdefault("GLOG_v", "4")
@@ -126,3 +128,29 @@ def close():
         assert worst <= tolerance * scale, f"off by {worst:.3g} where the largest value is {scale:.3g}"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def another_run_in():
+    """A context in which something else works in a folder: a thread, whose lock keeps this one out as well."""
+    from mindmusicgen.folder_lock import alone_in
+
+    @contextlib.contextmanager
+    def hold(folder):
+        there, leave = threading.Event(), threading.Event()
+
+        def work():
+            with alone_in(str(folder)):
+                there.set()
+                leave.wait(60)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert there.wait(60)
+        try:
+            yield
+        finally:
+            leave.set()
+            thread.join()
+
+    return hold

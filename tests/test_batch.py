@@ -273,9 +273,9 @@ def test_the_scheduler_of_msrun_makes_nothing(alone, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_two_runs_do_not_share_a_folder(alone, model, tmp_path, capsys):
+def test_two_runs_do_not_share_a_folder(alone, model, tmp_path, capsys, another_run_in):
     path = write_lines(tmp_path / "p.jsonl", {"text": "a"})
-    with run.alone_in(str(tmp_path / "out")):
+    with another_run_in(tmp_path / "out"):
         assert make(model, path, tmp_path / "out") == 2
     assert "another run works on" in capsys.readouterr().err
     assert make(model, path, tmp_path / "out") == 0

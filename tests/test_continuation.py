@@ -183,14 +183,6 @@ def test_a_stream_may_be_left(model, text):
     assert codes(model, **text, max_new_tokens=8).shape == (2, 4, 5)
 
 
-def test_two_pieces_at_once_are_refused(model, text):
-    stream = model.stream(**text, max_new_tokens=80, chunk_seconds=0.2)
-    next(stream)
-    codes(model, **text, max_new_tokens=8)
-    with pytest.raises(InputError, match="another piece was begun"):
-        list(stream)
-
-
 def test_a_first_second_comes_after_a_second_and_a_half(model, text):
     seen = []
     stream = model.stream(**text, duration=2, callback=lambda done, total: seen.append(done))

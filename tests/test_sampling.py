@@ -7,6 +7,7 @@ from mindspore import Tensor
 
 from mindmusicgen.generation.delay_pattern import FREE, build_pattern, codebook_delays
 from mindmusicgen.generation.sampling import NEVER, Uniforms, choose, filter_logits, guide
+from mindmusicgen.ops.choice import choose_op
 
 V = 40
 ROWS = 512
@@ -87,6 +88,23 @@ SETTINGS = [
     (3.0, 12, 0.3),
     (0.05, V, 0.95),
 ]
+GREEDY = [(1.0, V, 0.0), (0.7, 9, -1.0), (2.0, V, 1e-45), (1e-18, V, 2.0), (1e-18, 5, 0.5)]
+
+
+@pytest.mark.parametrize("temperature, top_k, top_p", GREEDY)
+def test_at_least_one_code_is_kept(pick, temperature, top_k, top_p):
+    """Settings that leave the most likely code alone, at their ends: no noise, no NaN; the same by the C kernel."""
+    logits, uniforms = random_logits(8), np.linspace(0, LARGEST, ROWS, dtype=np.float32)
+    kept, codes = pick(logits, uniforms, temperature=temperature, top_k=top_k, top_p=top_p)
+    np.testing.assert_array_equal(codes, logits.argmax(axis=1))
+    assert np.isfinite(kept).all()
+    operator = choose_op()
+    if operator is not None:
+        free = Tensor(np.full((ROWS, 1), -1, np.int32))
+        numbers = tensors(temperature, top_k, top_p)
+        scale = Tensor(np.ones(1, np.float32))
+        made = operator(Tensor(logits[:, None]), free, Tensor(uniforms[:, None]), scale, *numbers)
+        np.testing.assert_array_equal(made.asnumpy()[:, 0], codes)
 
 
 @pytest.mark.parametrize("temperature, top_k, top_p", SETTINGS)

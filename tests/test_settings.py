@@ -103,8 +103,8 @@ def test_harmless_arguments_of_transformers(configs):
 
 NUMBERS = (math.nan, math.inf, -math.inf, -1, -0.5, True, "3", [1.0], 1j, np.float32("nan"))
 BAD = [
-    *(("guidance_scale", value) for value in NUMBERS),
-    *(("temperature", value) for value in (*NUMBERS, 0, 0.0)),
+    *(("guidance_scale", value) for value in (*NUMBERS, 1e30, 1e300)),
+    *(("temperature", value) for value in (*NUMBERS, 0, 0.0, 1e-45, 1e-30, 1e39, 1e300)),
     *(("top_p", value) for value in (*NUMBERS, 1.5)),
     *(("top_k", value) for value in (math.nan, -1, 2.5, True, "3")),
     *(("max_new_tokens", value) for value in (0, -3, 2.5, True, "8", math.inf)),
@@ -126,7 +126,11 @@ def test_bad_values(configs, name, value):
 def test_bad_strides_and_sequences(configs, value):
     if value != 2.5:
         refused(lambda: resolve(configs, duration=9, extend_stride=value), "extend_stride", repr(value))
-    refused(lambda: settings.sequences_per_prompt({"num_return_sequences": value}), "num_return_sequences", repr(value))
+    refused(
+        lambda: settings.sequences_per_prompt(configs[1], {"num_return_sequences": value}),
+        "num_return_sequences",
+        repr(value),
+    )
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "7", [1], [1, 2, 3], [1, -2], [1, None], math.nan])

@@ -191,6 +191,19 @@ def test_interrupted_and_resumed_equals_undisturbed(trained, model, folder, tmp_
     monkeypatch.setattr(MusicgenForConditionalGeneration, "encode", coding)
 
 
+def test_two_trainings_do_not_share_a_folder(model, folder, tmp_path, capsys, another_run_in):
+    """Neither by the command, before anything is written, nor by the loop alone."""
+    with another_run_in(tmp_path / "run"):
+        before = os.listdir(tmp_path / "run")
+        assert train(model, folder, tmp_path / "run") == 2
+        said = capsys.readouterr().err
+        assert "another run works on" in said and os.listdir(tmp_path / "run") == before
+        trainer = loop.Trainer(Square(), str(tmp_path / "run"), 1)
+        with pytest.raises(InputError, match="another run works on"):
+            trainer.fit(lambda step: ())
+    assert os.listdir(tmp_path / "run") == []
+
+
 def test_a_finished_run_stays_as_it_is(trained, model, folder, capsys):
     records, parameters = history(trained), (trained / loop.STATE).read_bytes()
     (trained / "model" / "model.safetensors").unlink()

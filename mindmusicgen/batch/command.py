@@ -9,12 +9,13 @@ from ..checkpoint.folder import dtype_name, stored_quantization
 from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..files import check_folder, remove_leftovers
+from ..folder_lock import alone_in
 from ..melody_processing import AutoProcessor
 from ..telling import tell
 from .pieces import batches, plan
 from .prompts import SETTINGS, read_prompts
 from .ranks import rank_and_size
-from .run import Maker, Writer, alone_in, failures_file, make_all
+from .run import Maker, Writer, failures_file, make_all
 from .workers import Pool
 
 

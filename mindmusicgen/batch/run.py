@@ -1,7 +1,6 @@
 """Make the pieces of a plan batch by batch. What is there stays, what fails is written down, and the rest goes on."""
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
@@ -65,7 +64,8 @@ class Maker:
         )
         seeds = [prompt.seed for prompt in prompts]
         with enough_memory(self.model, prompts[0].settings["duration"], len(prompts)):
-            return self.model.generate(**inputs, **prompts[0].settings, seed=seeds).asnumpy()
+            one = {"num_return_sequences": 1, "return_dict_in_generate": False}  # whatever the model's config says
+            return self.model.generate(**inputs, **prompts[0].settings, **one, seed=seeds).asnumpy()
 
 
 @dataclass
@@ -169,34 +169,6 @@ def deliver(writer, pieces, clips, reason):
             writer.write(piece, clips[number])
         else:
             writer.fail(piece, reason)
-
-
-@contextlib.contextmanager
-def alone_in(folder, shared=False):
-    """Context that keeps a second run out of a folder; the lock goes with the process, however it ends.
-
-    Args:
-        folder (str): made if it does not exist.
-        shared (bool): several ranks work on it together.
-
-    Raises:
-        InputError: if the folder cannot be made, or another run works on it.
-    """
-    try:
-        os.makedirs(folder, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"output {folder!r} cannot be used: {error.strerror}; give a folder to write to") from error
-    try:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another run works on {folder!r}; wait for it, or give another folder") from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(handle)
 
 
 def failures_file(folder, rank, size):

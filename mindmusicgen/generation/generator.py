@@ -3,6 +3,7 @@
 Used by the composite and by the decoder alone; they differ only in how they come by their text states.
 """
 
+import contextlib
 from collections import OrderedDict
 
 import mindspore as ms
@@ -17,6 +18,30 @@ from .sampling import Uniforms, Zeros
 from .windows import generate_frames
 
 KEPT_BYTES = 1 << 30  # graphs of older shapes are dropped when their buffers exceed this together
+OPEN = 4  # pieces at the same time, as several streams are; each has buffers of its own
+
+
+class Loan:
+    """The graphs of a bucket in the hands of one piece: no other takes them before they are back."""
+
+    def __init__(self):
+        self.graphs = self.key = self.places = None
+        self.ended = False
+
+    def take(self, graphs, key):
+        """Have graphs from now on."""
+        self.graphs, self.key, self.places = (None if self.ended else graphs), key, None
+
+    def end(self):
+        """Have no more."""
+        self.graphs, self.ended = None, True
+
+    def __getattr__(self, name):
+        if self.ended:
+            raise InputError(
+                f"{OPEN} other pieces were begun on this model meanwhile, or it was quantised; finish a stream before"
+            )
+        return getattr(self.graphs, name)
 
 
 class CodeGenerator:
@@ -30,7 +55,7 @@ class CodeGenerator:
 
     def __init__(self, decoder, conditioner, config):
         self.decoder, self.conditioner, self.config = decoder, conditioner, config
-        self.graphs, self.places, self.turn = OrderedDict(), None, None
+        self.graphs, self.places, self.loans = OrderedDict(), None, []  # graphs that no piece has, by bucket
         shapes = [parameter.shape for cell in (decoder, conditioner) for parameter in cell.get_parameters()]
         self.key = fingerprint(config, type(decoder).__name__, str(decoder.dtype), shapes)
 
@@ -50,32 +75,47 @@ class CodeGenerator:
             numpy.ndarray: the next final codes, [B, K, n] int32; the prompt's come first.
 
         Raises:
-            InputError: if the logits stop being finite, or another run of this generator began meanwhile.
+            InputError: if the logits stop being finite, or OPEN other pieces were begun meanwhile.
         """
-        turn = self.turn = object()
         chosen, channels = request.settings, self.config.audio_channels
         known, total = request.prompt.shape[2], chosen.plan.frames or self._frames_in(chosen.plan.first)
-        windows = generate_frames(self._window(request, total), request.prompt, chosen.plan, pad, channels)
         done = 0
-        with Progress(total - known, frame_rate, show) as bar:
-            for codes in windows:
+        with contextlib.ExitStack() as stack:  # in this order: graphs come back before the loan ends
+            loan = stack.enter_context(self._loan())
+            bar = stack.enter_context(Progress(total - known, frame_rate, show))
+            windows = generate_frames(self._window(request, total, loan), request.prompt, chosen.plan, pad, channels)
+            for codes in stack.enter_context(contextlib.closing(windows)):
                 done += codes.shape[2]
                 bar.update(max(done - known, 0))
                 refused = callback is not None and codes.shape[2] and callback(done, total) is False
                 yield codes
                 if done and (refused or stopped is not None and stopped.is_set()):
                     return
-                if self.turn is not turn:  # both wrote into the same cache
-                    raise InputError(
-                        "another piece was begun on this model; finish a stream before, or open a second model"
-                    )
+
+    @contextlib.contextmanager
+    def _loan(self):
+        """Context that yields a piece's `Loan`. One that was begun too long ago loses its own."""
+        loan = Loan()
+        self.loans.append(loan)
+        for old in self.loans[:-OPEN]:
+            old.end()
+        try:
+            yield loan
+        finally:  # also where a stream is left and collected, in whatever thread: it must wait for nothing
+            loan.end()
+            self.loans.remove(loan)
+
+    def retire(self):
+        """The decoder is about to lose its weights: end all pieces."""
+        for loan in self.loans:
+            loan.end()
 
     def _frames_in(self, columns):
         """Frames that come out of so many columns."""
         empty = np.zeros((1, self.config.num_codebooks, columns), np.int32)
         return delay_pattern.undelay(empty, self.config.audio_channels).shape[2]
 
-    def _window(self, request, total):
+    def _window(self, request, total, loan):
         """A function that runs one window: from its pattern and first free column to (columns, filled)."""
         chosen, size = request.settings, self.config.vocab_size
         top_k = min(chosen.top_k or size, size)
@@ -92,20 +132,36 @@ class CodeGenerator:
             nonlocal made, end
             columns = pattern.shape[2] - start
             begin = end - (start - 1)
-            graphs, key = self.conditioned(request, pattern.shape[2], begin)
+            try:
+                loan.take(*self.conditioned(request, pattern.shape[2], begin))
+                self.graphs.pop(loan.key, None)
+            except Exception:
+                self.graphs.clear()  # one of them may have failed, and would at every call
+                raise
             end = begin + self._frames_in(pattern.shape[2])
             part = np.clip((made + np.arange(columns)) / max(total - prompted - 1, 1), 0, 1)
             scales = (chosen.guidance[0] + (chosen.guidance[1] - chosen.guidance[0]) * part).astype(np.float32)
             made += columns
             try:
-                yield from decode_loop.decode(graphs, pattern, start, numbers.draw(columns), scales, filters)
+                for filled in decode_loop.decode(loan, pattern, start, numbers.draw(columns), scales, filters):
+                    if loan.places is None:  # not before: 2.7 places parameters at the first run
+                        loan.places = self._parameter_places()
+                    yield filled
             except FloatingPointError as error:
-                del self.graphs[key]  # its buffers may hold NaN, which a mask does not stop
                 raise InputError(str(error)) from error
-            finally:
-                self.places = self._parameter_places()  # not before: 2.7 places parameters at the first run
+            except GeneratorExit:
+                self._give_back(loan)
+                raise
+            self._give_back(loan)
 
         return run
+
+    def _give_back(self, loan):
+        """Keep a piece's graphs for the next. After an exception that is not done: buffers may hold NaN, which a mask
+        does not stop, and a graph that has failed once fails at every call."""
+        graphs, loan.graphs = loan.graphs, None
+        if graphs is not None and loan.places == self._parameter_places():
+            self.graphs[loan.key], self.places = graphs, loan.places
 
     def conditioned(self, request, length, frame):
         """The graphs for a window, with what they are to follow in their buffers.
@@ -141,7 +197,8 @@ class CodeGenerator:
         if key not in self.graphs:
             size = 4 if self.decoder.dtype == ms.float32 else 2
             width = 2 * self.config.num_hidden_layers * self.config.hidden_size * size
-            while self.graphs and sum(r * (t + c) for r, t, c, _ in (*self.graphs, key)) * width > KEPT_BYTES:
+            lent = [loan.key for loan in self.loans if loan.graphs is not None]
+            while self.graphs and sum(r * (t + c) for r, t, c, _ in (*self.graphs, *lent, key)) * width > KEPT_BYTES:
                 self.graphs.popitem(last=False)
             self.graphs[key] = self.make_graphs(*key)
         self.graphs.move_to_end(key)

@@ -72,11 +72,13 @@ def prepare(model, text, audio, generation_config, arguments, seed):
         InputError: naming the argument, what is wrong and what would be right.
     """
     refuse_melody(arguments)
+    settings.check(model.config, generation_config, arguments)
+    check_masks(text)
     prompt = prompt_codes(model, **audio)
     if text["input_ids"] is None and text["encoder_outputs"] is None and prompt is not None:
         text = text | dict(unconditional_inputs(model.config.text_encoder.hidden_size, len(prompt)))
         arguments = arguments | {"guidance_scale": text.pop("guidance_scale")}
-    copies = settings.sequences_per_prompt(arguments)
+    copies = settings.sequences_per_prompt(generation_config, arguments)
     guided = max(settings.guidance_of(generation_config, arguments)) > 1
     states, mask, pairs = text_states(model, guided, **text)
     rows = len(mask) // 2 if pairs else len(mask)
@@ -96,6 +98,27 @@ def refuse_melody(arguments):
             "input_features is a melody, which this text model cannot follow; open one with "
             "MusicgenMelodyForConditionalGeneration"
         )
+
+
+def check_masks(text):
+    """Refuse a mask whose tokens are not given."""
+    given = text["input_ids"] is not None or text["encoder_outputs"] is not None
+    belongs("input_ids or encoder_outputs", given, attention_mask=text["attention_mask"])
+    negative = text["negative_input_ids"] is not None
+    belongs("negative_input_ids", negative, negative_attention_mask=text["negative_attention_mask"])
+
+
+def belongs(owner, given, **named):
+    """Refuse arguments that mean something only beside another one.
+
+    Args:
+        owner (str): the other one's name.
+        given (bool): whether it is there.
+        **named: the arguments.
+    """
+    for name, value in named.items():
+        if value is not None and not given:
+            raise InputError(f"{name} belongs to {owner}, which the call lacks; give both or none")
 
 
 def prompt_of_rows(prompt, rows, num_codebooks):
@@ -159,8 +182,7 @@ def _given_states(model, encoder_outputs, attention_mask):
         raise InputError(
             f"encoder_outputs has width {states.shape[2]}; expected {model.config.text_encoder.hidden_size}"
         )
-    mask = np.ones(states.shape[:2]) if attention_mask is None else as_array("attention_mask", attention_mask, 2)
-    _same_shape("attention_mask", mask.shape, states.shape[:2])
+    mask = as_mask("attention_mask", attention_mask, states.shape[:2])
     padding = bucket(states.shape[1], TEXT_BUCKETS) - states.shape[1]
     states = np.pad(states, ((0, 0), (0, padding), (0, 0)))
     return Tensor(states), Tensor(np.pad(mask, ((0, 0), (0, padding))).astype(np.int32))
@@ -168,11 +190,9 @@ def _given_states(model, encoder_outputs, attention_mask):
 
 def _tokens(model, name, input_ids, attention_mask):
     """Tokens and mask as arrays, [B, S]."""
-    ids = as_array(name, input_ids, 2)
+    ids = as_whole(name, input_ids, 2)
     # An absent mask must not be inferred from the codes' padding, as transformers does: all tokens are real.
-    mask_name = name.replace("input_ids", "attention_mask")
-    mask = np.ones(ids.shape) if attention_mask is None else as_array(mask_name, attention_mask, 2)
-    _same_shape(mask_name, mask.shape, ids.shape)
+    mask = as_mask(name.replace("input_ids", "attention_mask"), attention_mask, ids.shape)
     if ids.size == 0:
         raise InputError(f"{name} is empty; give a prompt of at least one token")
     if ids.min() < 0 or ids.max() >= model.config.text_encoder.vocab_size:
@@ -202,28 +222,45 @@ def prompt_codes(model, input_values=None, padding_mask=None, audio_codes=None, 
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise InputError(f"{' and '.join(named)} all say what the music starts with; give one of them")
-    if padding_mask is not None and input_values is None:
-        raise InputError("padding_mask belongs to input_values, which are not given")
+    belongs("input_values", input_values is not None, padding_mask=padding_mask)
     if input_values is not None:
         return _coded_audio(model, input_values, padding_mask)
     decoder = model.config.decoder
     if audio_codes is not None:
-        codes = as_array("audio_codes", audio_codes, 3)
+        codes = as_whole("audio_codes", audio_codes, 3)
         if codes.shape[1] != decoder.num_codebooks:
             raise InputError(f"audio_codes has {codes.shape[1]} codebooks; this model has {decoder.num_codebooks}")
-        return _checked_codes(model, "audio_codes", codes)
+        return _checked_prompt(model, "audio_codes", codes)
     if decoder_input_ids is None:
         return None
-    codes = as_array("decoder_input_ids", decoder_input_ids, 2)
+    codes = as_whole("decoder_input_ids", decoder_input_ids, 2)
     if codes.shape[0] % decoder.num_codebooks:
         raise InputError(f"decoder_input_ids has {codes.shape[0]} rows; expected a multiple of {decoder.num_codebooks}")
     codes = codes.reshape(-1, decoder.num_codebooks, codes.shape[1])
     if codes.shape[2] and (codes[:, :, 0] == model.pad_code).all():
         codes = codes[:, :, 1:]
-    return _checked_codes(model, "decoder_input_ids", codes)
+    return _checked_prompt(model, "decoder_input_ids", codes)
 
 
-def _checked_codes(model, name, codes):
+def checked_codes(decoder, name, value):
+    """Codes that can be decoded, [B, K, frames] int32.
+
+    Args:
+        decoder (object): a decoder's config; its num_codebooks and vocab_size are read.
+        name (str): what the caller calls them.
+        value (Tensor | numpy.ndarray | list): the codes.
+
+    Raises:
+        InputError: for another number of codebooks, none at all, or numbers that are no codes.
+    """
+    codes = as_whole(name, value, 3)
+    size, books = decoder.vocab_size, decoder.num_codebooks
+    if codes.shape[1] != books or not codes.size or codes.min() < 0 or codes.max() >= size:
+        raise InputError(f"{name} has shape {codes.shape}; expected (batch, {books}, frames), each 0 to {size - 1}")
+    return codes.astype(np.int32)
+
+
+def _checked_prompt(model, name, codes):
     vocab_size = model.config.decoder.vocab_size
     if codes.size and (codes.min() < 0 or codes.max() >= vocab_size):
         raise InputError(f"{name} must be codes 0 to {vocab_size - 1}")
@@ -236,9 +273,7 @@ def _coded_audio(model, input_values, padding_mask):
     values = as_batch("input_values", input_values)
     settings.check_prompt(model.config, -(-values.shape[2] // model.config.audio_encoder.hop_length))
     if padding_mask is not None:
-        mask = as_array("padding_mask", padding_mask, 2)
-        _same_shape("padding_mask", mask.shape, (values.shape[0], values.shape[2]))
-        values = values * (mask != 0)[:, None]
+        values = values * as_mask("padding_mask", padding_mask, (values.shape[0], values.shape[2]))[:, None]
     if np.abs(values).max(axis=(1, 2)).min() < SILENCE:
         row = int(np.abs(values).max(axis=(1, 2)).argmin())
         raise InputError(f"audio prompt {row + 1} is silent; give some music, or leave it out")
@@ -246,15 +281,52 @@ def _coded_audio(model, input_values, padding_mask):
 
 
 def as_array(name, value, dimensions):
-    """A NumPy array of an argument that may be a Tensor, an array or nested lists."""
-    array = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
-    if array.ndim != dimensions or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise InputError(
-            f"{name} has shape {array.shape} and type {array.dtype}; expected {dimensions} axes of numbers"
-        )
+    """The values of a Tensor, array or nested list.
+
+    Args:
+        name (str): what the caller calls it.
+        value (Tensor | numpy.ndarray | list): the argument.
+        dimensions (int | tuple[int]): how many axes it may have.
+
+    Raises:
+        InputError: if there is another number of axes, or something else than real numbers.
+    """
+    wanted = f"{' or '.join(str(n) for n in np.atleast_1d(dimensions))} axes of numbers"
+    try:
+        array = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name} has rows of different lengths, or what is no array; expected {wanted}") from error
+    real = np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array)
+    if array.ndim not in np.atleast_1d(dimensions) or not (real or array.dtype == bool):
+        raise InputError(f"{name} has shape {array.shape} and type {array.dtype}; expected {wanted}")
     return array
 
 
-def _same_shape(name, shape, expected):
-    if tuple(shape) != tuple(expected):
-        raise InputError(f"{name} has shape {tuple(shape)}; expected {tuple(expected)}")
+def as_whole(name, value, dimensions):
+    """`as_array` of whole numbers: NaN or a fraction would become some code that nobody gave.
+
+    Raises:
+        InputError: for anything else; the range is the caller's to check.
+    """
+    array = as_array(name, value, dimensions)
+    if array.dtype.kind == "f":
+        odd = array[~(np.trunc(array) == array) | np.isinf(array)]
+        if odd.size:
+            raise InputError(f"{name} holds {odd.flat[0]:g}; expected whole numbers")
+    return array
+
+
+def as_mask(name, value, shape):
+    """A mask of a known shape, int32: 1 where something counts; ones for None.
+
+    Raises:
+        InputError: for another shape, or other numbers than 0 and 1.
+    """
+    if value is None:
+        return np.ones(shape, np.int32)
+    mask = as_array(name, value, len(shape))
+    if mask.shape != tuple(shape):
+        raise InputError(f"{name} has shape {mask.shape}; expected {tuple(shape)}")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise InputError(f"{name} holds {mask.min():g} to {mask.max():g}; expected 1 where something counts, else 0")
+    return mask.astype(np.int32)

@@ -70,13 +70,15 @@ def prepare(model, text, audio, generation_config, arguments, seed):
     """
     chroma = checked_chroma(model.config, arguments.get("input_features"))
     arguments = {name: value for name, value in arguments.items() if name != "input_features"}
+    settings.check(model.config, generation_config, arguments)
+    inputs.check_masks(text)
     prompt = inputs.prompt_codes(model, **audio)
     worded = any(text[name] is not None for name in ("input_ids", "encoder_outputs", "negative_input_ids"))
     if not worded and chroma is None:
         if prompt is None:
             raise InputError("generate needs input_ids or input_features from the processor, or encoder_outputs")
         arguments = arguments | {"guidance_scale": 1.0}  # there is nothing to be guided to
-    copies = settings.sequences_per_prompt(arguments)
+    copies = settings.sequences_per_prompt(generation_config, arguments)
     guided = max(settings.guidance_of(generation_config, arguments)) > 1
     if worded:
         states, mask, pairs = inputs.text_states(model, guided, **text)

@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import ops
 
 NEVER = -1e30  # a logit whose probability is exactly 0 in float32
+LEAST = 1e-30  # of top_p: at 0 not even the most likely code would be kept
 
 
 def guide(logits, scale):
@@ -50,7 +51,7 @@ def filter_logits(logits, temperature, top_k, top_p):
     inside = ordered >= kth
     probabilities = ops.softmax(ops.select(inside, ordered, ops.full_like(ordered, NEVER)), -1)
     mass_before = ops.cumsum(probabilities, -1) - probabilities
-    inside = ops.logical_and(inside, mass_before < top_p)
+    inside = ops.logical_and(inside, mass_before < ops.maximum(top_p, LEAST))
     lowest = ops.select(inside, ordered, ops.full_like(ordered, -NEVER)).min(axis=-1, keepdims=True)
     return ops.select(logits >= lowest, logits, ops.full_like(logits, NEVER))
 

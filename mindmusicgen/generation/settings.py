@@ -2,12 +2,14 @@
 
 import math
 import numbers
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError, shown
 from .delay_pattern import columns_for
+from .generation_config import check_generation_config
 from .windows import Plan
 
 TRAINED_SECONDS = 30  # what MusicGen was trained on; nothing beyond it was ever heard in training
@@ -15,6 +17,9 @@ STRIDE_SECONDS = 18.0  # audiocraft's default: beyond 30 s a window makes 18 s o
 
 # transformers' GenerationConfig defaults; from version 5 on an unset value reads as None.
 DEFAULTS = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_length": 20}
+SAMPLING = ("temperature", "top_k", "top_p")
+# Beyond these a logit of 1e5, far more than any model has, leaves what sampling calls a logit: see sampling.NEVER.
+COLDEST, HOTTEST, MOST_GUIDANCE = 1e-18, 1e18, 1e6
 PASSED_ON = (
     "do_sample",
     "guidance_scale",
@@ -23,6 +28,7 @@ PASSED_ON = (
     "duration",
     "extend_stride",
     "num_return_sequences",
+    "return_dict_in_generate",
     "temperature",
     "top_k",
     "top_p",
@@ -39,6 +45,7 @@ class Settings:
         plan: how long the piece is, and in which windows it is made.
         temperature, top_k, top_p: as in transformers; top_k 0 and top_p 1 filter nothing.
         seeds: one per row.
+        return_dict: whether codes and seeds are wanted besides the audio.
     """
 
     do_sample: bool
@@ -48,6 +55,7 @@ class Settings:
     top_k: int
     top_p: float
     seeds: tuple
+    return_dict: bool = False
 
     @property
     def guided(self):
@@ -115,9 +123,32 @@ def check_prompt(config, frames):
         )
 
 
-def sequences_per_prompt(arguments):
+def check(config, generation_config, arguments):
+    """Refuse what can be seen before anything is computed: what is unknown, not supported, or without its partner.
+
+    Args:
+        config (object): of the whole model; only `decoder.vocab_size` is read.
+        generation_config (transformers.GenerationConfig): its defaults.
+        arguments (dict): what the call gave; None means not given.
+
+    Raises:
+        InputError: naming the argument or field.
+    """
+    given = {name for name, value in arguments.items() if value is not None}
+    unknown = sorted(given - set(PASSED_ON) - {"num_beams", "use_cache"})
+    if unknown:
+        raise InputError(f"generate does not take {shown(unknown[0])}; it takes {', '.join(PASSED_ON)} and seed")
+    check_generation_config(generation_config, config.decoder.vocab_size)
+    if arguments.get("num_beams") not in (None, 1) or (generation_config.num_beams or 1) != 1:
+        raise InputError("num_beams must be 1: MusicGen is decoded greedily or by sampling, not by beam search")
+    if "extend_stride" in given and "duration" not in given:
+        raise InputError("extend_stride belongs to duration, which is not given; leave it out, or give the duration")
+
+
+def sequences_per_prompt(generation_config, arguments):
     """num_return_sequences of a call."""
     asked = arguments.get("num_return_sequences")
+    asked = generation_config.num_return_sequences if asked is None else asked
     return 1 if asked is None else _whole("num_return_sequences", asked, 1)
 
 
@@ -130,7 +161,7 @@ def guidance_of(generation_config, arguments):
     ends = tuple(asked) if isinstance(asked, (list, tuple)) else (asked, asked)
     if len(ends) != 2:
         raise InputError(f"guidance_scale has {len(ends)} entries; expected a number, or (at the start, at the end)")
-    return tuple(max(_number("guidance_scale", end, 0), 1.0) for end in ends)
+    return tuple(max(_number("guidance_scale", end, 0, MOST_GUIDANCE), 1.0) for end in ends)
 
 
 def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
@@ -151,17 +182,15 @@ def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
         InputError: naming the argument, what is wrong and what would be right.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    unknown = sorted(set(given) - set(PASSED_ON) - {"num_beams", "use_cache"})
-    if unknown:
-        raise InputError(f"generate does not take {shown(unknown[0])}; it takes {', '.join(PASSED_ON)} and seed")
-    if given.get("num_beams", 1) != 1 or (generation_config.num_beams or 1) != 1:
-        raise InputError("num_beams must be 1: MusicGen is decoded greedily or by sampling, not by beam search")
+    check(config, generation_config, given)
 
     def value(name):
         stored = getattr(generation_config, name, None)
         return given.get(name, DEFAULTS.get(name) if stored is None else stored)
 
     top_k = value("top_k")
+    if not value("do_sample"):
+        _warn_of_sampling(given, generation_config)
     if "duration" in given:
         plan = _plan_of_duration(config, given, prompt_frames)
     else:
@@ -171,11 +200,22 @@ def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
         do_sample=bool(value("do_sample")),
         guidance=guidance_of(generation_config, given),
         plan=plan,
-        temperature=_number("temperature", value("temperature"), 0, above=True),
+        temperature=_number("temperature", value("temperature"), COLDEST, HOTTEST),
         top_k=0 if top_k is None else _whole("top_k", top_k, 0),
         top_p=_number("top_p", value("top_p"), 0, 1),
         seeds=resolve_seeds(seed, rows),
+        return_dict=bool(value("return_dict_in_generate")),
     )
+
+
+def _warn_of_sampling(given, generation_config):
+    """Say which settings of sampling change nothing, as transformers does."""
+    asked = {name: given.get(name) for name in SAMPLING}
+    if not generation_config.do_sample:
+        asked = {name: getattr(generation_config, name) if asked[name] is None else asked[name] for name in SAMPLING}
+    idle = [name for name, value in asked.items() if value is not None and value != DEFAULTS[name]]
+    if idle:
+        warnings.warn(f"without sampling {', '.join(idle)} change nothing; give do_sample=True", stacklevel=3)
 
 
 def _plan_of_duration(config, given, prompt_frames):

@@ -11,15 +11,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..callers import Single, alone, serialised
 from ..checkpoint.config_file import config_from
 from ..checkpoint.json_file import read_json
+from ..compiled import settle
 from ..errors import InputError
 from ..generation import inputs
 from ..generation.decode_loop import CHUNK
 from ..generation.delay_pattern import columns_for
 from ..generation.generator import CodeGenerator
 from ..generation.incremental_decoder import IncrementalDecoder
-from ..interrupt import interruptible
 from ..processing import MusicgenProcessor
 from ..samples import as_batch
 from .manifest import Manifest
@@ -72,7 +73,7 @@ class LoadedGenerator(CodeGenerator):
     """`CodeGenerator` with graphs that were loaded and not compiled from a decoder."""
 
     def __init__(self, config, load, manifest):
-        self.config, self.places, self.turn = config, None, None
+        self.config, self.places, self.loans = config, None, []
         self.load, self.manifest, self.graphs = load, manifest, {}
 
     def conditioned(self, request, length, frame):
@@ -100,7 +101,7 @@ class CodecFacts:
         self.decoder.layers = [first, recurrent]
 
 
-class MindIRMusicgen:
+class MindIRMusicgen(Single):
     """A model that runs from exported files, with the methods of `MusicgenForConditionalGeneration` that they allow.
 
     Args:
@@ -147,16 +148,28 @@ class MindIRMusicgen:
         if name not in self._loaded:
             path = self.manifest.graph(name)
             try:
-                self._loaded[name] = nn.GraphCell(ms.load(path))
+                graph = nn.GraphCell(ms.load(path))
             except (RuntimeError, ValueError, TypeError) as error:
                 reason = str(error).strip().partition("\n")[0]
                 raise InputError(f"{path} cannot be loaded ({reason}); export again") from error
+
+            def run(*arguments):
+                try:
+                    made = graph(*arguments)
+                    settle()
+                    return made
+                except Exception:
+                    self._loaded.pop(name, None)  # a graph that has failed once fails at every call
+                    raise
+
+            self._loaded[name] = run
         return self._loaded[name]
 
     def get_unconditional_inputs(self, num_samples=1):
         """Arguments of `generate` for music without a prompt, to be passed with `**`."""
         return inputs.unconditional_inputs(self.config.text_encoder.hidden_size, num_samples)
 
+    @serialised
     def encode_text(self, input_ids, attention_mask):
         """Text states [B, S, text dim] of tokens [B, S]."""
         width = input_ids.shape[1]
@@ -174,6 +187,7 @@ class MindIRMusicgen:
             made.append(states[: len(parts[0]), :width])
         return Tensor(np.concatenate(made))
 
+    @serialised
     def encode(self, audio):
         """Codes [B, K, frames] of audio [B, channels, samples], of the one length that was exported.
 
@@ -197,9 +211,10 @@ class MindIRMusicgen:
             made.append(np.stack(codes, axis=2).reshape(clips, -1, codes[0].shape[2])[: len(part)])
         return Tensor(np.concatenate(made))
 
+    @serialised
     def decode(self, codes):
         """Audio [B, channels, samples] of codes [B, K, frames]."""
-        codes = inputs.as_array("codes", codes, 3).astype(np.int32)
+        codes = inputs.checked_codes(self.config.decoder, "codes", codes)
         facts, channels = self.manifest["codec"], self.config.decoder.audio_channels
         self._check_decodable(codes.shape[2])
         clips = self.sizes["batch"]
@@ -226,7 +241,7 @@ class MindIRMusicgen:
                 f"the music has {frames / self.frame_rate:g} s; these files make at least {least / self.frame_rate:g} s"
             )
 
-    def generate(self, input_ids=None, attention_mask=None, *, return_dict_in_generate=False, **arguments):
+    def generate(self, input_ids=None, attention_mask=None, *, return_dict_in_generate=None, **arguments):
         """Generate music for prompts; arguments and results are those of `MusicgenForConditionalGeneration.generate`.
 
         Any number of prompts is made in groups of the size that was exported; a callback hears of each group.
@@ -244,7 +259,8 @@ class MindIRMusicgen:
         text |= take("encoder_outputs", "negative_input_ids", "negative_attention_mask")
         audio = take("input_values", "padding_mask", "audio_codes", "decoder_input_ids")
         seed, callback, show, config = take("seed", "callback", "progress", "generation_config").values()
-        with interruptible() as interrupts:
+        arguments["return_dict_in_generate"] = return_dict_in_generate
+        with alone() as interrupts:
             request = inputs.prepare(self, text, audio, config or self.generation_config, arguments, seed)
             self._check_room(request)
             made = []
@@ -256,7 +272,7 @@ class MindIRMusicgen:
                 made.append(np.concatenate(codes, axis=2)[:count])
             codes = np.concatenate(made)
             values = self.decode(codes)
-        return Made(values, Tensor(codes), request.settings.seeds) if return_dict_in_generate else values
+        return Made(values, Tensor(codes), request.settings.seeds) if request.settings.return_dict else values
 
     def _check_room(self, request):
         """Refuse what does not fit into the exported shapes."""

@@ -5,6 +5,7 @@ import functools
 import mindspore as ms
 from mindspore import nn
 
+from ..callers import serialised, turn
 from ..checkpoint import parts
 from ..habits import Habits
 from ..models.initial_weights import initial_weights
@@ -53,9 +54,10 @@ class Submodel(Habits, nn.Cell):
 
     def __call__(self, *args, **kwargs):
         # Arguments are checked in Python, which a context in graph mode would try to compile.
-        if ms.get_context("mode") == ms.GRAPH_MODE:
-            return self.construct(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        with turn():
+            if ms.get_context("mode") == ms.GRAPH_MODE:
+                return self.construct(*args, **kwargs)
+            return super().__call__(*args, **kwargs)
 
     @classmethod
     def from_pretrained(
@@ -115,6 +117,7 @@ class Submodel(Habits, nn.Cell):
             composite (transformers.MusicgenConfig): config of the whole model; None if it is of this one alone.
         """
 
+    @serialised
     def initialise(self, seed=0, std=0.02):
         """Fill all parameters with random weights; returns the sub-model."""
         initialise(self, seed, std)
@@ -125,19 +128,23 @@ class Submodel(Habits, nn.Cell):
         return self.whole.get_input_embeddings()
 
 
-def wants(config, output_attentions, output_hidden_states):
-    """What to keep of a call: its own arguments over the config's.
+def wants(output_attentions, output_hidden_states, *configs):
+    """What to keep of a call: its own arguments over the configs, of the network and of what it is part of.
 
     Returns:
         dict of `keep_weights` and `keep_hidden`.
     """
-    if output_attentions is None:
-        output_attentions = getattr(config, "output_attentions", False)
-    if output_hidden_states is None:
-        output_hidden_states = getattr(config, "output_hidden_states", False)
-    return {"keep_weights": bool(output_attentions), "keep_hidden": bool(output_hidden_states)}
+
+    def wanted(name, asked):
+        return any(bool(getattr(config, name, False)) for config in configs) if asked is None else bool(asked)
+
+    return {
+        "keep_weights": wanted("output_attentions", output_attentions),
+        "keep_hidden": wanted("output_hidden_states", output_hidden_states),
+    }
 
 
-def returned(output, return_dict):
-    """An output, or a plain tuple for return_dict=False."""
+def returned(output, return_dict, config):
+    """An output, or a plain tuple where the call, or else the config, says return_dict=False."""
+    return_dict = getattr(config, "return_dict", True) if return_dict is None else return_dict
     return output.to_tuple() if return_dict is False else output

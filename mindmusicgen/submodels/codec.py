@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from ..callers import serialised
 from ..errors import InputError, shown
 from ..habits import Habits
 from ..models.encodec import Encodec
@@ -29,6 +30,7 @@ class Codec(Habits, Encodec):
         super().__init__(config)
         self.dtype = ms.float32
 
+    @serialised
     def encode(self, input_values, padding_mask=None, bandwidth=None, return_dict=None):
         """Audio to codes.
 
@@ -57,8 +59,10 @@ class Codec(Habits, Encodec):
         missing = codes[0].shape[2] - codes[-1].shape[2]
         codes[-1] = np.pad(codes[-1], ((0, 0), (0, 0), (0, missing)))
         output = EncodecEncoderOutput(Tensor(np.stack(codes)), scales, missing)
-        return output if return_dict is not False else (output.audio_codes, scales, missing)
+        whole = returned(output, return_dict, self.config) is output
+        return output if whole else (output.audio_codes, scales, missing)
 
+    @serialised
     def decode(self, audio_codes, audio_scales=None, padding_mask=None, return_dict=None, last_frame_pad_length=0):
         """Codes to audio.
 
@@ -90,8 +94,9 @@ class Codec(Habits, Encodec):
             audio = Tensor(overlap_add([piece.asnumpy() for piece in pieces], self.config.chunk_stride or 1))
         if padding_mask is not None and padding_mask.shape[-1] < audio.shape[2]:
             audio = audio[:, :, : padding_mask.shape[-1]]
-        return returned(EncodecDecoderOutput(audio), return_dict)
+        return returned(EncodecDecoderOutput(audio), return_dict, self.config)
 
+    @serialised
     def forward(
         self,
         input_values=None,
@@ -114,13 +119,15 @@ class Codec(Habits, Encodec):
             InputError: naming the argument, what is wrong and what would be right.
         """
         inputs.exclusive(input_values=input_values, audio_codes=audio_codes)
+        inputs.belongs("input_values", audio_codes is None, bandwidth=bandwidth)
+        inputs.belongs("audio_codes", audio_codes is not None, audio_scales=audio_scales)
         if audio_codes is None:
-            coded = self.encode(input_values, padding_mask, bandwidth)
+            coded = self.encode(input_values, padding_mask, bandwidth, True)
             audio_codes, audio_scales = coded.audio_codes, coded.audio_scales
             last_frame_pad_length = coded.last_frame_pad_length
             padding_mask = input_values if padding_mask is None else padding_mask
         audio = self.decode(audio_codes, audio_scales, padding_mask, True, last_frame_pad_length).audio_values
-        return returned(EncodecOutput(audio_codes, audio), return_dict)
+        return returned(EncodecOutput(audio_codes, audio), return_dict, self.config)
 
     __call__ = construct = forward
 
@@ -130,11 +137,12 @@ class Codec(Habits, Encodec):
         audio = as_batch("input_values", input_values, channels)
         if padding_mask is None:
             return audio
-        mask = inputs.array("padding_mask", padding_mask, (2, 3))
+        shape = np.shape(padding_mask) if np.ndim(padding_mask) == 3 else (audio.shape[0], audio.shape[2])
+        mask = inputs.as_mask("padding_mask", padding_mask, shape)
         mask = mask.reshape(mask.shape[0], -1, mask.shape[-1])
         if mask.shape[0] != audio.shape[0] or mask.shape[1] not in (1, channels) or mask.shape[2] != audio.shape[2]:
             raise InputError(f"padding_mask has shape {mask.shape}; expected {(audio.shape[0], audio.shape[2])}")
-        return audio * (mask != 0)
+        return audio * mask
 
     def _codebooks(self, bandwidth):
         """How many codebooks a bandwidth pays for."""
@@ -147,7 +155,7 @@ class Codec(Habits, Encodec):
 
     def _codes(self, audio_codes):
         """Codes [chunks, B, K, frames] int32."""
-        codes = inputs.array("audio_codes", audio_codes, 4)
+        codes = inputs.as_whole("audio_codes", audio_codes, 4)
         size, most = self.config.codebook_size, self.config.num_quantizers
         if not codes.size or codes.shape[2] > most:
             raise InputError(f"audio_codes has shape {codes.shape}; expected (chunks, batch, at most {most}, frames)")

@@ -77,8 +77,10 @@ def forward(
     others.pop("input_features", None)
     refuse_others(others)
     config = model.config.decoder
-    kept = wants(model.config, output_attentions, output_hidden_states)
-    text = _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head_mask, kept)
+    inputs.belongs("input_values", input_values is not None, padding_mask=padding_mask)
+    asked = output_attentions, output_hidden_states
+    kept_text = wants(*asked, model.config, model.config.text_encoder)
+    text = _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head_mask, kept_text)
     mask = inputs.mask("attention_mask", attention_mask, text.last_hidden_state.shape[:2])
     wanted = None if labels is None else inputs.labels(labels, config)
     if decoder_input_ids is None and decoder_inputs_embeds is None:
@@ -99,7 +101,7 @@ def forward(
         inputs_embeds=decoder_inputs_embeds,
         use_cache=use_cache,
         names=DECODER_NAMES,
-        **kept,
+        **wants(*asked, model.config, config),
     )
     out = with_heads(model.decoder, decoded, wanted)
     return returned(
@@ -115,6 +117,7 @@ def forward(
             encoder_attentions=text.attentions,
         ),
         return_dict,
+        model.config,
     )
 
 
@@ -124,7 +127,7 @@ def _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head
     inputs.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds, encoder_outputs=encoder_outputs)
     if encoder_outputs is None:
         keep = {"output_attentions": kept["keep_weights"], "output_hidden_states": kept["keep_hidden"]}
-        return model.text_encoder(input_ids, attention_mask, head_mask, inputs_embeds, **keep)
+        return model.text_encoder(input_ids, attention_mask, head_mask, inputs_embeds, **keep, return_dict=True)
     if head_mask is not None:
         raise InputError("head_mask is the text encoder's, which encoder_outputs replaces; decoder_head_mask may fit")
     states = inputs.states("encoder_outputs[0]", encoder_outputs[0], config.d_model)

@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ..callers import alone, serialised
 from ..checkpoint import parts
 from ..errors import InputError
 from ..generation import delay_pattern
@@ -13,7 +14,6 @@ from ..generation.decode_loop import TextConditioner
 from ..generation.generator import CodeGenerator
 from ..generation.streamer import to_streamer
 from ..habits import Habits, refuse_unsupported
-from ..interrupt import interruptible
 from ..models.musicgen import MusicgenDecoder
 from ..models.quantized import QuantizedMusicgenDecoder
 from ..training.language_model import CodebookCrossEntropy
@@ -75,7 +75,7 @@ class Decoder(Habits):
     @staticmethod
     def apply_delay_pattern_mask(input_ids, decoder_pad_token_mask):
         """Codes [B * K, T] with what the first T columns of a pattern hold in the places that are not free."""
-        codes, pattern = (inputs.array("input_ids", value, 2) for value in (input_ids, decoder_pad_token_mask))
+        codes, pattern = (inputs.as_whole("input_ids", value, 2) for value in (input_ids, decoder_pad_token_mask))
         pattern = pattern[:, : codes.shape[1]]
         return Tensor(np.where(pattern == delay_pattern.FREE, codes, pattern).astype(np.int32))
 
@@ -89,6 +89,7 @@ class StatesDecoder(Decoder, MusicgenDecoder):
         super().__init__(config, dtype)
         del self.lm_heads
 
+    @serialised
     def forward(
         self,
         input_ids=None,
@@ -125,9 +126,9 @@ class StatesDecoder(Decoder, MusicgenDecoder):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            **wants(self.config, output_attentions, output_hidden_states),
+            **wants(output_attentions, output_hidden_states, self.config),
         )
-        return returned(output, return_dict)
+        return returned(output, return_dict, self.config)
 
     __call__ = forward
 
@@ -137,6 +138,7 @@ class LogitsDecoder(Decoder):
 
     model_type, alone = "musicgen_decoder", "MusicgenForCausalLM"  # of a config of its own, and its class by itself
 
+    @serialised
     def forward(
         self,
         input_ids=None,
@@ -196,9 +198,9 @@ class LogitsDecoder(Decoder):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            **wants(self.config, output_attentions, output_hidden_states),
+            **wants(output_attentions, output_hidden_states, self.config),
         )
-        return returned(with_heads(self, output, wanted), return_dict)
+        return returned(with_heads(self, output, wanted), return_dict, self.config)
 
     __call__ = forward
 
@@ -246,13 +248,13 @@ class LogitsDecoder(Decoder):
         inputs = input_ids if inputs is None else inputs
         whole = SimpleNamespace(decoder=self.config, audio_encoder=SimpleNamespace(frame_rate=self.frame_rate))
         defaults, text = generation_config or self.generation_config, (encoder_hidden_states, encoder_attention_mask)
-        asked = request(whole, defaults, self.pad_code, inputs, *text, seed, arguments)
-        if self._generator is None:
-            conditioner = TextConditioner(self.config.hidden_size, self.config.hidden_size, self.dtype)
-            self._generator = CodeGenerator(self, conditioner, self.config)
-        codes = self._generator.codes(asked, self.pad_code, self.frame_rate, progress)
         made = []
-        with interruptible() as interrupts:
+        with alone() as interrupts:
+            asked = request(whole, defaults, self.pad_code, inputs, *text, seed, arguments)
+            if self._generator is None:
+                conditioner = TextConditioner(self.config.hidden_size, self.config.hidden_size, self.dtype)
+                self._generator = CodeGenerator(self, conditioner, self.config)
+            codes = self._generator.codes(asked, self.pad_code, self.frame_rate, progress)
             for fresh in to_streamer(streamer, codes, self.pad_code, self.config.audio_channels):
                 interrupts.check()
                 made.append(fresh)
@@ -409,6 +411,12 @@ def call_decoder(
         if states.shape[0] != rows:
             raise InputError(f"encoder_hidden_states has {states.shape[0]} rows for {rows} prompts of codes")
     text = states.shape[1] if states is not None else past[0][2].shape[2] if past and len(past[0]) == 4 else 0
+    inputs.belongs(
+        "encoder_hidden_states",
+        text,
+        encoder_attention_mask=encoder_attention_mask,
+        cross_attn_head_mask=cross_attn_head_mask,
+    )
     if text:
         states_mask = inputs.mask("encoder_attention_mask", encoder_attention_mask, (rows, text))
     layers, heads = config.num_hidden_layers, config.num_attention_heads

@@ -28,6 +28,8 @@ def request(whole, generation_config, pad, codes, states, mask, seed, arguments)
         InputError: naming the argument, what is wrong and what would be right.
     """
     config = whole.decoder
+    settings.check(whole, generation_config, arguments)
+    inputs.belongs("encoder_hidden_states", states is not None, encoder_attention_mask=mask)
     prompt = None if codes is None else _prompt(codes, pad, config)
     guided = states is not None and max(settings.guidance_of(generation_config, arguments)) > 1
     if not guided:
@@ -43,9 +45,11 @@ def request(whole, generation_config, pad, codes, states, mask, seed, arguments)
         prompt = np.zeros((len(states), config.num_codebooks, 0), np.int32)
     if len(states) != len(prompt) and not (guided and len(states) == 2 * len(prompt)):
         raise InputError(f"encoder_hidden_states has {len(states)} rows; inputs has codes of {len(prompt)} pieces")
-    copies = settings.sequences_per_prompt(arguments)
+    copies = settings.sequences_per_prompt(generation_config, arguments)
     frames = prompt.shape[2]
     chosen = settings.resolve(whole, generation_config, arguments, len(prompt) * copies, frames, seed)
+    if chosen.return_dict:
+        raise InputError("return_dict_in_generate is for a whole model; the decoder alone returns its codes")
     states, mask, prompt = (np.repeat(value, copies, axis=0) for value in (states, mask, prompt))
     padding = (0, bucket(states.shape[1], TEXT_BUCKETS) - states.shape[1])
     states, mask = np.pad(states, ((0, 0), padding, (0, 0))), np.pad(mask, ((0, 0), padding))

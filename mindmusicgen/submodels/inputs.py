@@ -5,21 +5,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..errors import InputError
-
-
-def array(name, value, dimensions):
-    """The values of a Tensor, array or nested list.
-
-    Raises:
-        InputError: if there is another number of axes, or something else than numbers.
-    """
-    values = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
-    if values.ndim not in np.atleast_1d(dimensions) or not (
-        np.issubdtype(values.dtype, np.number) or values.dtype == bool
-    ):
-        wanted = " or ".join(str(n) for n in np.atleast_1d(dimensions))
-        raise InputError(f"{name} has shape {values.shape} and type {values.dtype}; expected {wanted} axes of numbers")
-    return values
+from ..generation.inputs import as_array, as_mask, as_whole, belongs  # noqa: F401, for the sub-models as well
 
 
 def exclusive(**given):
@@ -33,7 +19,7 @@ def exclusive(**given):
 
 def tokens(name, value, size):
     """Token ids [B, S] int32 below `size`."""
-    ids = array(name, value, 2)
+    ids = as_whole(name, value, 2)
     if ids.size == 0 or ids.min() < 0 or ids.max() >= size:
         raise InputError(f"{name} must hold token ids 0 to {size - 1}; expected what this model's tokenizer returns")
     return Tensor(ids.astype(np.int32))
@@ -41,7 +27,7 @@ def tokens(name, value, size):
 
 def codes(name, value, config):
     """Codes [B * K, T] -> [B, K, T] int32; the start and padding code counts as a code."""
-    ids = array(name, value, (2, 3))
+    ids = as_whole(name, value, (2, 3))
     books = config.num_codebooks
     if ids.ndim == 3 and ids.shape[1] != books or ids.ndim == 2 and ids.shape[0] % books or ids.size == 0:
         raise InputError(
@@ -57,7 +43,7 @@ def codes(name, value, config):
 
 def labels(value, config):
     """Labels [B, T, K] -> [B, K, T] int32."""
-    wanted = array("labels", value, 3)
+    wanted = as_whole("labels", value, 3)
     if wanted.shape[2] != config.num_codebooks or wanted.size == 0:
         raise InputError(
             f"labels has shape {wanted.shape}; expected (batch, columns, {config.num_codebooks} codebooks)"
@@ -79,14 +65,7 @@ def states(name, value, width):
 
 def mask(name, value, shape):
     """A mask of a known shape: int32, 1 where something counts; ones for None."""
-    if value is None:
-        return Tensor(np.ones(shape, np.int32))
-    kept = array(name, value, len(shape))
-    if kept.shape != tuple(shape):
-        raise InputError(f"{name} has shape {kept.shape}; expected {tuple(shape)}")
-    if ((kept != 0) & (kept != 1)).any():
-        raise InputError(f"{name} holds {kept.min()} to {kept.max()}; expected 1 where something counts, else 0")
-    return Tensor(kept.astype(np.int32))
+    return Tensor(as_mask(name, value, shape))
 
 
 def head_mask(name, value, layers, heads):

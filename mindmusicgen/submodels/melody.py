@@ -6,6 +6,7 @@ The decoder reads what it is to follow as a prefix: `encoder_hidden_states` stan
 import mindspore as ms
 from mindspore import Tensor, ops
 
+from ..callers import serialised
 from ..errors import InputError
 from ..generation import melody_inputs
 from ..models.musicgen_melody import MusicgenMelodyDecoder, fit_chroma
@@ -26,6 +27,7 @@ class MelodyStatesDecoder(Decoder, MusicgenMelodyDecoder):
         super().__init__(config, dtype)
         del self.lm_heads
 
+    @serialised
     def forward(
         self,
         input_ids=None,
@@ -51,8 +53,9 @@ class MelodyStatesDecoder(Decoder, MusicgenMelodyDecoder):
         """
         ids = (input_ids, inputs_embeds, attention_mask, head_mask)
         prefix = (encoder_hidden_states, encoder_attention_mask)
-        kept = wants(self.config, output_attentions, output_hidden_states)
-        return returned(call_melody_decoder(self, *ids, *prefix, past_key_values, use_cache, kept), return_dict)
+        kept = wants(output_attentions, output_hidden_states, self.config)
+        decoded = call_melody_decoder(self, *ids, *prefix, past_key_values, use_cache, kept)
+        return returned(decoded, return_dict, self.config)
 
     __call__ = forward
 
@@ -62,6 +65,7 @@ class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
 
     model_type, alone = "musicgen_melody_decoder", "MusicgenMelodyForCausalLM"  # as in `LogitsDecoder`
 
+    @serialised
     def forward(
         self,
         input_ids=None,
@@ -109,9 +113,9 @@ class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
             input_ids = shift_right(wanted, self.pad_code)
         ids = (input_ids, inputs_embeds, attention_mask, head_mask)
         prefix = (encoder_hidden_states, encoder_attention_mask)
-        kept = wants(self.config, output_attentions, output_hidden_states)
+        kept = wants(output_attentions, output_hidden_states, self.config)
         decoded = call_melody_decoder(self, *ids, *prefix, past_key_values, use_cache, kept)
-        return returned(_with_heads(self, decoded, wanted), return_dict)
+        return returned(_with_heads(self, decoded, wanted), return_dict, self.config)
 
     __call__ = forward
 
@@ -196,6 +200,7 @@ def call_melody_decoder(
     past = inputs.past(past_key_values, config, rows)
     before = 0 if past is None else past[0][0].shape[2]
     mask = inputs.mask(names[2], attention_mask, (rows, before + columns))
+    inputs.belongs("encoder_hidden_states", prefix is not None, encoder_attention_mask=prefix_mask)
     if prefix is not None:
         prefix = inputs.states("encoder_hidden_states", prefix, config.hidden_size)
         if prefix.shape[0] != rows:
@@ -274,7 +279,11 @@ def forward(
     """
     refuse_others(others)
     config = model.config.decoder
-    kept = wants(model.config, output_attentions, output_hidden_states)
+    given = input_ids is not None or inputs_embeds is not None
+    inputs.belongs("input_ids or inputs_embeds", given, attention_mask=attention_mask)
+    if encoder_hidden_states is not None and (given or input_features is not None):
+        raise InputError("encoder_hidden_states holds text and melody already; give either it or the inputs")
+    kept = wants(output_attentions, output_hidden_states, model.config, config)
     wanted = None if labels is None else inputs.labels(labels, config)
     if wanted is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
         decoder_input_ids = shift_right(wanted, model.pad_code)
@@ -294,7 +303,7 @@ def forward(
         kept,
         ("decoder_input_ids", "decoder_inputs_embeds", "decoder_attention_mask", "decoder_head_mask"),
     )
-    return returned(_with_heads(model.decoder, decoded, wanted, prefix), return_dict)
+    return returned(_with_heads(model.decoder, decoded, wanted, prefix), return_dict, model.config)
 
 
 def _prefix(model, input_ids, attention_mask, input_features, inputs_embeds, head_mask):
@@ -305,7 +314,7 @@ def _prefix(model, input_ids, attention_mask, input_features, inputs_embeds, hea
             return None
         heard = fit_chroma(Tensor(chroma), model.config.chroma_length)
         return model.conditioner.heard(heard)
-    text = model.text_encoder(input_ids, attention_mask, head_mask, inputs_embeds).last_hidden_state
+    text = model.text_encoder(input_ids, attention_mask, head_mask, inputs_embeds, return_dict=True).last_hidden_state
     mask = inputs.mask("attention_mask", attention_mask, text.shape[:2])
     if chroma is None:
         chroma = melody_inputs.null_chroma(text.shape[0], model.config.num_chroma)

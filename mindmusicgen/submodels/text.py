@@ -2,6 +2,7 @@
 
 import mindspore as ms
 
+from ..callers import serialised
 from ..habits import Habits
 from ..models.t5 import T5Encoder
 from . import inputs
@@ -19,6 +20,7 @@ class TextEncoder(Habits, T5Encoder):
         super().__init__(config, dtype)
         self.config, self.dtype = config, dtype
 
+    @serialised
     def forward(
         self,
         input_ids=None,
@@ -54,9 +56,9 @@ class TextEncoder(Habits, T5Encoder):
             x = inputs.states("inputs_embeds", inputs_embeds, config.d_model).astype(self.shared.weight.dtype)
         mask = inputs.mask("attention_mask", attention_mask, x.shape[:2])
         factors = inputs.head_mask("head_mask", head_mask, config.num_layers, config.num_heads)
-        kept = wants(config, output_attentions, output_hidden_states)
+        kept = wants(output_attentions, output_hidden_states, config)
         last, hidden, weights = text_forward(self, x, mask, factors, **kept)
-        return returned(BaseModelOutput(last, hidden or None, weights or None), return_dict)
+        return returned(BaseModelOutput(last, hidden or None, weights or None), return_dict, self.config)
 
     __call__ = forward
 

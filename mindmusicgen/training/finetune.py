@@ -16,6 +16,7 @@ from ..checkpoint.source import resolve
 from ..composite import MusicgenForConditionalGeneration
 from ..errors import InputError
 from ..files import check_folder
+from ..folder_lock import alone_in
 from ..generation.settings import TRAINED_SECONDS, window_frames
 from ..processing import MusicgenProcessor
 from ..telling import tell
@@ -78,17 +79,24 @@ def finetune(
     counts = parameter_counts(open_folder(source, **where)[1])
     check_folder(output, "output", 4 * (3 * sum(counts.values()) - 2 * counts["codec"]))  # with both of Adam's moments
     settings |= {"data": os.path.realpath(data), "model": os.path.realpath(source), "learning_rate": learning_rate}
-    _claim(output, settings)
     if stored_quantization(source):
         raise InputError(f"model {model!r} holds int8 weights, which cannot be trained; give the float one")
+    with alone_in(output):
+        _claim(output, settings)
+        return _train(source, where, data, found, output, settings)
+
+
+def _train(source, where, data, found, output, settings):
+    """Make or go on with the run in a folder that is ours alone; see `finetune`."""
     network = MusicgenForConditionalGeneration.from_pretrained(source, dtype="float32", **where)
     processor = MusicgenProcessor.from_pretrained(source, **where)
+    steps, seconds, batch, seed = (settings[name] for name in ("steps", "seconds", "batch", "seed"))
     clips = captioned_codes(network, processor, data, found, output, seconds, batch, seed)
     trainer = Trainer(
-        LanguageModelLoss(network, train_text=not freeze_text),
+        LanguageModelLoss(network, train_text=not settings["freeze_text"]),
         output,
         steps,
-        learning_rate,
+        settings["learning_rate"],
         warmup=min(100, steps // 10),
     )
     if trainer.resume():

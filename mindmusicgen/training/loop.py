@@ -11,9 +11,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..callers import turn
 from ..checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from ..errors import InputError
 from ..files import whole_file
+from ..folder_lock import alone_in
 from ..interrupt import interruptible
 from ..progress import progress_bar, someone_watches
 from ..telling import tell
@@ -178,12 +180,13 @@ class Trainer:
         names, saved = self.network.metric_names, time.monotonic()
         watched = someone_watches() if show is None else show
         bar = progress_bar(total=self.steps, initial=self.step, unit="step", disable=not watched)
-        with interruptible() as interrupts, bar:
+        with alone_in(self.folder), interruptible() as interrupts, bar:
             try:
                 while self.step < self.steps:
                     interrupts.check()
-                    loss, metrics, norm = self.compiled.run(*(Tensor(array) for array in batch(self.step)))
-                    values = np.array([float(v.asnumpy()) for v in (loss, *metrics, norm)])
+                    with turn(interrupts.check):
+                        loss, metrics, norm = self.compiled.run(*(Tensor(array) for array in batch(self.step)))
+                        values = np.array([float(v.asnumpy()) for v in (loss, *metrics, norm)])
                     if not np.isfinite(values).all():
                         raise InputError(
                             f"the loss is not finite at step {self.step}; lower the learning rate and start the same "
