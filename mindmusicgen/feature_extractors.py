@@ -142,10 +142,16 @@ class MusicgenMelodyFeatureExtractor:
         rate, channels = checked_layout(folder, found.get("sampling_rate", rate), channels)
         known = {name: found[name] for name in cls.__dataclass_fields__ if found.get(name) is not None}
         known |= {"sampling_rate": rate, "audio_channels": channels}
-        made = cls(**known | {"stem_indices": tuple(known.get("stem_indices", cls.stem_indices))})
-        sizes = (made.n_fft, made.hop_length, made.num_chroma, made.chunk_length)
-        if not all(type(size) is int and size > 0 for size in sizes) or made.padding_side not in ("left", "right"):
-            raise InputError(f"{layout} cannot be used; expected sizes above 0 and padding_side left or right")
+        stems = known.get("stem_indices", cls.stem_indices)
+        stems = tuple(stems) if isinstance(stems, (list, tuple)) else ()
+        made = cls(**known | {"stem_indices": stems})
+        most = {"n_fft": 1 << 20, "hop_length": 1 << 20, "num_chroma": 1024, "chunk_length": 3600}
+        sound = all(type(getattr(made, name)) is int and 0 < getattr(made, name) <= most[name] for name in most)
+        sound = sound and made.padding_side in ("left", "right") and len(stems) > 0
+        if not sound or not all(type(stem) is int and 0 <= stem < 16 for stem in stems):
+            raise InputError(
+                f"{layout} cannot be used; expected sizes above 0 that models have, padding_side left or right, stems"
+            )
         return made
 
     def to_dict(self):

@@ -178,9 +178,9 @@ class MusicgenProcessor:
             raise InputError("the audio prompts differ in length; call the processor with padding=True")
         values = np.zeros((len(clips), self.channels, longest), np.float32)
         mask = np.zeros((len(clips), longest), np.int32)
-        for row, clip in enumerate(clips):
-            values[row, :, longest - clip.shape[1] :] = clip
-            mask[row, longest - clip.shape[1] :] = 1
+        for row, one in enumerate(clips):
+            values[row, :, longest - one.shape[1] :] = one
+            mask[row, longest - one.shape[1] :] = 1
         return {"input_values": values, "padding_mask": mask}
 
     def _clip(self, audio, rate, channels, longest=LONGEST):
@@ -257,16 +257,16 @@ def config_layout(folder):
     """Sampling rate and channels that a folder's config.json tells; 32 kHz mono if there is none."""
     path = os.path.join(folder, "config.json")
     found = read_json(path) if os.path.isfile(path) else {}
-    codec, decoder = ({} | (found.get(name) or {}) for name in ("audio_encoder", "decoder"))
+    parts = (found.get(name) for name in ("audio_encoder", "decoder"))
+    codec, decoder = (part if isinstance(part, dict) else {} for part in parts)
     return checked_layout(folder, codec.get("sampling_rate", 32000), decoder.get("audio_channels", 1))
 
 
 def checked_layout(folder, rate, channels):
     """Refuse a sampling rate or a number of channels that no model has."""
-    if not isinstance(rate, int) or not 1000 <= rate <= 1_000_000 or channels not in (1, 2):
-        raise InputError(
-            f"{folder} asks for {channels!r} channels at {rate!r} Hz; expected 1 or 2, such as at 32000 Hz"
-        )
+    if type(rate) is not int or not 1000 <= rate <= 1_000_000 or channels not in (1, 2):
+        asked = f"{shown(channels)} channels at {shown(rate)} Hz"
+        raise InputError(f"{folder} asks for {asked}; expected 1 or 2, such as at 32000 Hz")
     return rate, channels
 
 
