@@ -20,7 +20,7 @@ from tiny_codec import CODEC, RATE
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, MusicgenProcessor, cli
 from mindmusicgen.audio import UnusableAudio, read_audio
-from mindmusicgen.checkpoint.safetensors_file import open_safetensors
+from mindmusicgen.checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from mindmusicgen.training import data, loop
 from mindmusicgen.training.language_model import CaptionedCodes, LanguageModelLoss, delayed_columns
 from mindmusicgen.training.pairs import Pair, find_pairs
@@ -394,6 +394,42 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.network.weight.asnumpy(), trainer.network.weight.asnumpy())
     with pytest.raises(InputError, match="a run of 4 steps"):
         loop.Trainer(Square(), str(tmp_path), 5).resume()
+
+
+def test_a_damaged_run_is_one_sentence(tmp_path):
+    trainer = loop.Trainer(Square(), str(tmp_path), 4, learning_rate=0.5, warmup=1)
+    trainer.fit(ones, every=1, show=False)
+    state, history = tmp_path / loop.STATE, tmp_path / loop.HISTORY
+    stored = {name: tensor.read() for name, tensor in open_safetensors(str(state)).items()}
+    facts, lines = read_metadata(str(state)), history.read_text()
+
+    def write(arrays, facts):
+        entries = [(name, value.shape, value.dtype, lambda v=value: v) for name, value in arrays.items()]
+        write_safetensors(str(state), entries, facts)
+
+    def resume():
+        return loop.Trainer(Square(), str(tmp_path), 4, learning_rate=0.5, warmup=1).resume()
+
+    whole = {name: value.astype(np.int32) if value.ndim == 2 else value for name, value in stored.items()}
+    for arrays, others, text in (
+        (stored, {}, lines),
+        (stored, facts | {"step": "four"}, lines),
+        (stored, facts | {"unfinished": "[" * 100_000}, lines),
+        (stored, facts, "no JSON"),
+        (stored, facts, '{"loss": 1}'),
+        (stored, facts, "3"),
+        (whole, facts, lines),
+    ):
+        write(arrays, others)
+        history.write_text(text)
+        with pytest.raises(InputError, match="is damaged|another network"):
+            resume()
+    write(stored, facts)
+    history.unlink()
+    with pytest.raises(InputError, match="is damaged"):
+        resume()
+    history.write_text(lines)
+    assert resume() == 4
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..callers import turn
+from ..checkpoint.safetensors_file import NAMES as DTYPE_NAMES
 from ..checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from ..errors import InputError
 from ..files import whole_file
@@ -145,24 +146,27 @@ class Trainer:
         """Go on from the checkpoint in the folder, if there is one; returns the step reached.
 
         Raises:
-            InputError: if the checkpoint is of another network or another length of training.
+            InputError: if the checkpoint is of another network or another length of training, or damaged.
         """
         path = os.path.join(self.folder, STATE)
         if not os.path.isfile(path):
             return 0
         tensors, state = open_safetensors(path), self.state()
-        wrong = [name for name in state if name not in tensors or tensors[name].shape != tuple(state[name].shape)]
+        wrong = [name for name in state if name not in tensors or not _fits(tensors[name], state[name])]
         if wrong or len(tensors) != len(state):
             raise InputError(f"{path} is of another network ({(wrong or ['extra tensors'])[0]}); use another output")
+        facts = read_metadata(path)
+        try:
+            steps, self.step = int(facts["steps"]), int(facts["step"])
+            self.unfinished = json.loads(facts.get("unfinished", "[]"))
+            with open(os.path.join(self.folder, HISTORY), encoding="utf-8") as file:
+                self.history = [record for record in map(json.loads, file) if record["step"] <= self.step]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{path} or the {HISTORY} beside it is damaged; train into another folder") from error
+        if steps != self.steps:
+            raise InputError(f"{path} is of a run of {steps} steps; give the same number, or another output")
         for name, parameter in state.items():
             parameter.set_data(Tensor(tensors[name].read()))
-        facts = read_metadata(path)
-        if int(facts["steps"]) != self.steps:
-            raise InputError(f"{path} is of a run of {facts['steps']} steps; give the same number, or another output")
-        self.step = int(facts["step"])
-        self.unfinished = json.loads(facts.get("unfinished", "[]"))
-        with open(os.path.join(self.folder, HISTORY), encoding="utf-8") as file:
-            self.history = [record for record in map(json.loads, file) if record["step"] <= self.step]
         return self.step
 
     def fit(self, batch, every=20, show=None):
@@ -240,3 +244,8 @@ def plot_history(history, names, path):
 
 def _names(state):
     return {parameter.name for parameter in state.values()}
+
+
+def _fits(tensor, parameter):
+    """Whether a stored tensor has the shape and the dtype of a parameter."""
+    return tensor.shape == tuple(parameter.shape) and tensor.dtype == DTYPE_NAMES[parameter.asnumpy().dtype.str]
