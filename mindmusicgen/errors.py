@@ -30,4 +30,4 @@ def shown(value):
 
 def clip(text, most=160):
     """Text from a file, made fit for one line of an error."""
-    return str(text)[:most].encode("unicode_escape").decode()
+    return str(text)[:most].encode("unicode_escape").decode()[:most]

@@ -186,8 +186,8 @@ class Loader:
 
 
 def _some(names):
-    names = sorted(map(clip, names))  # threads find them in any order
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    names = sorted(names)  # threads find them in any order
+    return clip(", ".join(names[:3]), 200) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def load(network, tensors, source, plan=None, width=None):

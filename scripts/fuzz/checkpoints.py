@@ -493,7 +493,7 @@ def attempt(name, count, seed=0):
         seed (int): of the first; each has its own.
 
     Returns:
-        dict: outcomes (dict of outcome to number), slowest (s of computing), memory (MB that reading added to the process).
+        dict: outcomes (dict of outcome to number), slowest (s of computing), memory (MB that it took).
     """
     outcomes, slowest = Counter(), 0.0
     with tempfile.TemporaryDirectory() as folder:
