@@ -68,7 +68,7 @@ def test_faults_are_told(tmp_path):
         "wrong": lambda: 2,
         "KeyError: 'x'": lambda: fail(KeyError("x")),
         "refused": lambda: fail(InputError("a sentence")),
-        "no sentence: 'two\\nlines'": lambda: fail(InputError("two\nlines")),
+        "no sentence: 'a\\x07bell'": lambda: fail(InputError("a\abell")),
         "slow": lambda: fail(TimeoutError()),
     }
     for outcome, kind.fault in faults.items():

@@ -4,6 +4,7 @@ audiocraft writes them with OmegaConf, which leaves references such as ${sample_
 change what the networks compute is either translated or refused by name.
 """
 
+import functools
 import math
 import re
 
@@ -66,6 +67,12 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+@functools.lru_cache(maxsize=4)
+def _parsed(text):
+    """The values of a YAML text, which nobody changes; a model's two files are opened several times for one call."""
+    return yaml.load(text, Loader=_Loader)
+
+
 class Settings:
     """The settings of one file, looked up by dotted name.
 
@@ -81,7 +88,7 @@ class Settings:
         self.source, self.values = source, None
         if type(text) is str and len(text) <= MAX_TEXT:
             try:
-                self.values = yaml.load(text, Loader=_Loader)
+                self.values = _parsed(text)
             except (yaml.YAMLError, ValueError, RecursionError) as error:
                 why = f"({type(error).__name__}), so the file is damaged"
                 raise InputError(f"{source}: its entry xp.cfg is not valid YAML {why}; fetch it again") from error
