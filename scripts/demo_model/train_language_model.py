@@ -81,7 +81,7 @@ class BeatAwareLoss(LanguageModelLoss):
 
     def construct(self, input_ids, attention_mask, heard, columns, known, angles):
         mask = attention_mask.astype(ms.float32) * heard.expand_dims(-1)
-        states = ops.stop_gradient(self.text_encoder(input_ids, attention_mask))
+        states = ops.stop_gradient(self.text_encoder.construct(input_ids, attention_mask))
         cross = self.decoder.cross_keys_values(self.conditioner(states, mask))
         hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
         order = ops.arange(columns.shape[2] - 1)

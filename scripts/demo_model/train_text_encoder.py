@@ -39,7 +39,7 @@ class FactsLoss(nn.Cell):
 
     def construct(self, input_ids, attention_mask, facts):
         weights = attention_mask.astype(ms.float32).expand_dims(-1)
-        states = self.text_encoder(input_ids, attention_mask)
+        states = self.text_encoder.construct(input_ids, attention_mask)
         known = self.reader((states * weights).sum(axis=1) / weights.sum(axis=1))
         losses = ops.relu(known) - known * facts + ops.log(1 + ops.exp(-ops.abs(known)))
         found = ops.gather(self.tempi, known[:, : len(TEMPI)].argmax(axis=1), 0)
