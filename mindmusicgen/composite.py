@@ -17,7 +17,7 @@ from .generation.generator import CodeGenerator
 from .generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from .generation.quantized_loop import QuantizedGenerator
 from .generation.streamer import to_streamer
-from .habits import Habits, refuse_unsupported
+from .habits import CompositeHabits, refuse_unsupported
 from .models.initial_weights import initial_weights
 from .models.layers import additive_mask, initialise
 from .ops.memory import release_free_memory, release_mapped
@@ -34,7 +34,7 @@ from .submodels.text import TextEncoder
 SHORTEST_CHUNK = 0.2  # seconds
 
 
-class MusicgenForConditionalGeneration(Habits, nn.Cell):
+class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
     """Text to music: T5 encoder, MusicGen decoder and EnCodec codec.
 
     Args:
@@ -468,37 +468,3 @@ class MusicgenForConditionalGeneration(Habits, nn.Cell):
             release_mapped(array for name, array in self.mapped.items() if name.startswith("text_encoder."))
         codes = self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, stopped)
         return to_streamer(streamer, codes, self.pad_code, self.config.decoder.audio_channels)
-
-    def get_input_embeddings(self):
-        """The table of the text's tokens."""
-        return self.text_encoder.get_input_embeddings()
-
-    def get_output_embeddings(self):
-        """The codebooks' heads, one under the other."""
-        return self.decoder.get_output_embeddings()
-
-    def get_text_encoder(self):
-        """The text encoder."""
-        return self.text_encoder
-
-    get_encoder = get_text_encoder
-
-    def get_audio_encoder(self):
-        """The codec."""
-        return self.audio_encoder
-
-    def get_decoder(self):
-        """The decoder."""
-        return self.decoder
-
-    def freeze_text_encoder(self):
-        """Leave the text encoder as it is in training."""
-        self.text_encoder.requires_grad_(False)
-
-    def freeze_audio_encoder(self):
-        """Leave the codec as it is in training."""
-        self.audio_encoder.requires_grad_(False)
-
-    def resize_token_embeddings(self, *args, **kwargs):
-        """There is no meaning in it, as in transformers: an InputError."""
-        raise InputError("token embeddings are not resized; open T5EncoderModel, or a config with another vocab_size")

@@ -143,6 +143,44 @@ class Habits(Single):
         return hasattr(cls, "generate")
 
 
+class CompositeHabits(Habits):
+    """The same for a model of three networks."""
+
+    def get_input_embeddings(self):
+        """The table of the text's tokens."""
+        return self.text_encoder.get_input_embeddings()
+
+    def get_output_embeddings(self):
+        """The codebooks' heads, one under the other."""
+        return self.decoder.get_output_embeddings()
+
+    def get_text_encoder(self):
+        """The text encoder."""
+        return self.text_encoder
+
+    get_encoder = get_text_encoder
+
+    def get_audio_encoder(self):
+        """The codec."""
+        return self.audio_encoder
+
+    def get_decoder(self):
+        """The decoder."""
+        return self.decoder
+
+    def freeze_text_encoder(self):
+        """Leave the text encoder as it is in training."""
+        self.text_encoder.requires_grad_(False)
+
+    def freeze_audio_encoder(self):
+        """Leave the codec as it is in training."""
+        self.audio_encoder.requires_grad_(False)
+
+    def resize_token_embeddings(self, *args, **kwargs):
+        """There is no meaning in it, as in transformers: an InputError."""
+        raise InputError("token embeddings are not resized; open T5EncoderModel, or a config with another vocab_size")
+
+
 def nearest(name, names):
     """ ", did you mean X?" or nothing."""
     found = difflib.get_close_matches(name, names, 1)

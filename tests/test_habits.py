@@ -73,6 +73,7 @@ class TestHabits:
 
     def test_a_torch_module_would_answer(self, demo):
         assert demo.eval() is demo.train() is demo.float() is demo.cpu() is demo
+        assert demo.to("cpu") is demo.to(ms.float32) is demo and demo.decoder.to(demo.decoder.device) is demo.decoder
         assert demo.device == "CPU" == demo.decoder.device == demo.audio_encoder.device
         assert demo.can_generate() and demo.decoder.can_generate() and not demo.text_encoder.can_generate()
         counted = sum(int(np.prod(p.shape)) for p in demo.parameters())
@@ -83,6 +84,8 @@ class TestHabits:
         refused(demo.half, "float32", 'dtype="float16"')
         refused(demo.bfloat16, "float32", "bfloat16")
         refused(demo.cuda, "Ascend")
+        for place in ("cuda:0", ms.float16, "npu"):
+            refused(lambda place=place: demo.to(place), "from_pretrained", "device=")
         refused(demo.resize_token_embeddings, "vocab_size")
 
     def test_freezing(self):
