@@ -17,7 +17,7 @@ class InputError(ValueError):
 def shown(value):
     """A value as a message shows it: arrays by their shape, anything long cut."""
     shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
+    if isinstance(shape, tuple) and shape:  # a number of NumPy has the shape ()
         return f"an array of shape {shape}"
     if isinstance(value, (list, tuple, dict, set)) and len(value) > 8:
         return f"a {type(value).__name__} of {len(value)} entries"
