@@ -297,7 +297,7 @@ def refusal(capsys, *arguments):
         ("seconds", "nan", "seconds is nan; expected 1 to 30"),
         ("data", "no/such", "data 'no/such' is not a folder"),
         ("model", "no/such/model", "is neither an existing folder"),
-        ("output", "/proc/none", "cannot be made"),
+        ("output", "/proc/none", "cannot be written"),
     ],
 )
 def test_bad_arguments_are_one_sentence(model, folder, tmp_path, capsys, name, value, words):
@@ -318,7 +318,7 @@ def test_outputs_of_other_runs_are_refused(trained, model, folder, tmp_path, cap
     (tmp_path / loop.STATE).write_bytes(b"")
     assert "a run of something else" in refusal(capsys, *words, tmp_path)
     (tmp_path / "file").write_text("")
-    assert "cannot be made" in refusal(capsys, *words, tmp_path / "file")
+    assert "cannot be a folder" in refusal(capsys, *words, tmp_path / "file")
 
 
 def test_nothing_usable_is_refused(model, tmp_path, capsys):

@@ -73,14 +73,15 @@ def finetune(
     source = resolve(model, revision, **where)
     check_class(MusicgenForConditionalGeneration, source)
     _check_seconds(load_config(source, **where), seconds)
+    settings |= {"data": os.path.realpath(data), "model": os.path.realpath(source), "learning_rate": learning_rate}
+    _check_run(output, settings)
+    if stored_quantization(source):
+        raise InputError(f"model {model!r} holds int8 weights, which cannot be trained; give the float one")
     found = find_pairs(data)
     if not found[0]:
         raise InputError(nothing_to_train_on(data, found[1]))
     counts = parameter_counts(open_folder(source, **where)[1])
     check_folder(output, "output", 4 * (3 * sum(counts.values()) - 2 * counts["codec"]))  # with both of Adam's moments
-    settings |= {"data": os.path.realpath(data), "model": os.path.realpath(source), "learning_rate": learning_rate}
-    if stored_quantization(source):
-        raise InputError(f"model {model!r} holds int8 weights, which cannot be trained; give the float one")
     with alone_in(output):
         _claim(output, settings)
         return _train(source, where, data, found, output, settings)
@@ -149,7 +150,14 @@ def _check_seconds(config, seconds):
 
 
 def _claim(output, settings):
-    """Make the output folder, or refuse one that cannot be written or holds another run; note the settings there."""
+    """Note the settings in the output folder, or refuse one that meanwhile holds another run."""
+    _check_run(output, settings)
+    with output_file(os.path.join(output, SETTINGS)) as file:
+        file.write(json.dumps(settings, indent=2).encode())
+
+
+def _check_run(output, settings):
+    """Refuse an output folder that holds another run, or the model to start from."""
     source = settings["model"]
     if os.path.realpath(output) == source or os.path.realpath(os.path.join(output, MODEL)) == source:
         raise InputError(f"output {output!r} would overwrite the model it starts from; choose another folder")
@@ -165,11 +173,3 @@ def _claim(output, settings):
                 f"output {output!r} holds a run with {name} {before.get(name)!r}, not {settings[name]!r}; give the "
                 "same again to go on, or choose another folder"
             )
-    try:
-        os.makedirs(output, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"output {output!r} cannot be made ({error.strerror}); choose a folder you may write"
-        ) from error
-    with output_file(path) as file:
-        file.write(json.dumps(settings, indent=2).encode())
