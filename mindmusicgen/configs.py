@@ -8,7 +8,7 @@ import os
 import transformers
 
 from .checkpoint.audiocraft import is_audiocraft, open_checkpoint
-from .checkpoint.config_file import check_sizes, config_errors, quiet_transformers
+from .checkpoint.config_file import check_names, check_sizes, config_errors, quiet_transformers
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .errors import InputError, shown
@@ -88,6 +88,7 @@ def _stored(model, revision, cache_dir, local_files_only):
 def _made(cls, values, source):
     """A config of values; those of its networks are of this package's classes too."""
     with quiet_transformers(), config_errors(source, "used"):
+        check_names(cls, values, source)
         config = cls.from_dict(values)
         check_sizes(config, source)
         for name in PARTS:
@@ -172,7 +173,7 @@ class AutoConfig:
         model = opening(model, None, None, changes)[0]
         values, source = _stored(model, revision, cache_dir, local_files_only)
         kind = values.get("model_type")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise InputError(f"{source} describes a {shown(kind)} model; expected one of {', '.join(KINDS)}")
         changes.pop("pretrained_model_name_or_path", None)
         return KINDS[kind].from_pretrained(model, revision, cache_dir, local_files_only, **changes)

@@ -504,6 +504,16 @@ class TestFolders:
         (folder / name).write_text(text)
         refused(lambda: open_model(folder), name)
 
+    @pytest.mark.parametrize(
+        "change", [{"model_type": ["musicgen"]}, {"to_dict": 3}, {"keys": []}, {"decoder": {"from_dict": 1}}], ids=str
+    )
+    def test_configs_alone(self, plain, tmp_path, change):
+        from mindmusicgen import AutoConfig
+
+        folder = plain.write(tmp_path, files=False)
+        (folder / "config.json").write_text(json.dumps(plain.config | change))
+        refused(lambda: AutoConfig.from_pretrained(str(folder)), "config.json")
+
     def test_configs_of_one_network(self, plain, tmp_path):
         """The same limits where a network has a folder of its own."""
         from mindmusicgen import EncodecModel, MusicgenForCausalLM, T5EncoderModel

@@ -65,6 +65,18 @@ def test_saving_over_a_converted_model(plain, tmp_path):
     np.testing.assert_array_equal(heads[:32], changed[head])
 
 
+def test_a_network_alone_over_a_whole_model(plain, tmp_path):
+    """What only the whole model had is gone, so that nothing of it is used with other weights."""
+    from mindmusicgen import T5EncoderModel
+
+    folder = plain.write(tmp_path)
+    T5EncoderModel.from_pretrained(str(folder)).save_pretrained(str(folder))
+    assert "generation_config.json" not in os.listdir(folder)
+    with pytest.raises(InputError, match="config.json describes a 't5' model"):
+        MusicgenForConditionalGeneration.from_pretrained(str(folder))
+    assert T5EncoderModel.from_pretrained(str(folder)).config.d_model == plain.config["text_encoder"]["d_model"]
+
+
 def test_an_earlier_tokenizer_is_gone(tmp_path):
     for name in ("spiece.model", "added_tokens.json", "tokenizer.model", "notes.txt"):
         (tmp_path / name).write_text("an earlier one")

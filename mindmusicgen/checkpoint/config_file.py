@@ -89,13 +89,24 @@ def config_from(cls, values, path):
         import transformers
 
         made = getattr(transformers, cls)
-        names = [name for part in (values, *values.values()) if isinstance(part, dict) for name in part]
-        hidden = next((name for name in names if callable(getattr(made, name, None))), None)
-        if hidden is not None:  # transformers would put the value in the place of its own method
-            raise InputError(f"{path} sets {clip(hidden)!r}, which is no setting; download it again")
+        check_names(made, values, path)
         config = made.from_dict(values)
         check_sizes(config, path)
         return config
+
+
+def check_names(cls, values, path):
+    """Refuse settings under the names of methods, in whose place transformers would put them.
+
+    Args:
+        cls (type): the config's class.
+        values (dict): from `read_json`.
+        path (str): the file, for errors.
+    """
+    names = [name for part in (values, *values.values()) if isinstance(part, dict) for name in part]
+    hidden = next((name for name in names if callable(getattr(cls, name, None))), None)
+    if hidden is not None:
+        raise InputError(f"{path} sets {clip(hidden)!r}, which is no setting; download it again")
 
 
 def check_sizes(config, path):

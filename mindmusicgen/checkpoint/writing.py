@@ -10,7 +10,7 @@ from ..files import check_folder, temporary_folder
 from ..telling import quoted
 from .source import NATIVE
 
-WEIGHTS = (NATIVE, "model*.safetensors*", "pytorch_model*.bin*")
+WEIGHTS = (NATIVE, "model*.safetensors*", "pytorch_model*.bin*", "generation_config.json")  # and how they are used
 COMPANIONS = (
     "preprocessor_config.json",
     "processor_config.json",
