@@ -104,6 +104,7 @@ def check_names(cls, values, path):
         path (str): the file, for errors.
     """
     names = [name for part in (values, *values.values()) if isinstance(part, dict) for name in part]
+    names = [name for name in names if isinstance(name, str)]  # labels of a config made in Python have numbers
     hidden = next((name for name in names if callable(getattr(cls, name, None))), None)
     if hidden is not None:
         raise InputError(f"{path} sets {clip(hidden)!r}, which is no setting; download it again")
