@@ -310,8 +310,9 @@ def main():
     if arguments.child:
         print(json.dumps(PARTS[arguments.parts[0]](arguments.scale)))
         return
-    for row in rows(arguments.scale, arguments.parts or tuple(PARTS)):
-        print("| " + " | ".join(map(str, row)) + " |", flush=True)
+    for part in arguments.parts or PARTS:
+        for row in rows(arguments.scale, (part,)):
+            print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
 if __name__ == "__main__":
