@@ -397,6 +397,7 @@ class TestMelody:
         prefix = first.encoder_hidden_states
         second = melody.decoder(codes[:, 2:], past_key_values=first.past_key_values)
         close(second.logits, whole[:, -2:])
+        close(melody.decoder(codes[:, 2:], cache=first.cache).logits, whole[:, -2:])
         close(melody(encoder_hidden_states=prefix, decoder_input_ids=codes).logits, whole)
 
     def test_its_decoder_alone(self, melody, close, tmp_path):

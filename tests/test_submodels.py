@@ -145,7 +145,7 @@ class TestCalls:
         codes, states = inputs["decoder_input_ids"], np.ones((2, 3, decoder.config.hidden_size), np.float32)
         whole = decoder(codes, encoder_hidden_states=states).logits.asnumpy()
         first = decoder(codes[:, :2], encoder_hidden_states=states)
-        second = decoder(codes[:, 2:], past_key_values=first.past_key_values)
+        second = decoder(codes[:, 2:], cache=first.cache)
         close(first.logits, whole[:, :2])
         close(second.logits, whole[:, 2:])
         assert np.abs(decoder(codes).logits.asnumpy() - whole).max() > 0.01

@@ -38,6 +38,7 @@ def forward(
     head_mask=None,
     decoder_head_mask=None,
     cross_attn_head_mask=None,
+    cache=None,
     **others,
 ):
     """Logits of the column after each column, and the loss. The order of the arguments is transformers'.
@@ -63,6 +64,7 @@ def forward(
         head_mask (Tensor): factors of the text encoder's attention weights, [layers, heads].
         decoder_head_mask (Tensor): factors of the decoder's self-attention weights, [layers, heads].
         cross_attn_head_mask (Tensor): factors of the decoder's cross-attention weights, [layers, heads].
+        cache (tuple): transformers 5's name for `past_key_values`.
 
     Returns:
         Seq2SeqLMOutput
@@ -97,7 +99,7 @@ def forward(
         encoder_attention_mask=mask,
         head_mask=decoder_head_mask,
         cross_attn_head_mask=cross_attn_head_mask,
-        past_key_values=past_key_values,
+        past_key_values=past_key_values if cache is None else cache,
         inputs_embeds=decoder_inputs_embeds,
         use_cache=use_cache,
         names=DECODER_NAMES,

@@ -105,6 +105,7 @@ class StatesDecoder(Decoder, MusicgenDecoder):
         output_hidden_states=None,
         return_dict=None,
         cache_position=None,
+        cache=None,
     ):
         """Hidden states of codes; the arguments are those of `MusicgenForCausalLM.forward`, without labels.
 
@@ -123,7 +124,7 @@ class StatesDecoder(Decoder, MusicgenDecoder):
             encoder_attention_mask=encoder_attention_mask,
             head_mask=head_mask,
             cross_attn_head_mask=cross_attn_head_mask,
-            past_key_values=past_key_values,
+            past_key_values=past_key_values if cache is None else cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **wants(output_attentions, output_hidden_states, self.config),
@@ -155,6 +156,7 @@ class LogitsDecoder(Decoder):
         output_hidden_states=None,
         return_dict=None,
         cache_position=None,
+        cache=None,
     ):
         """Logits of the column after each column, and the loss.
 
@@ -176,6 +178,7 @@ class LogitsDecoder(Decoder):
             output_hidden_states (bool): return what enters each layer, and the last states.
             return_dict (bool): False returns a tuple.
             cache_position (Tensor): not used, `past_key_values` tells where the columns lie.
+            cache (tuple): transformers 5's name for `past_key_values`.
 
         Returns:
             CausalLMOutputWithCrossAttentions
@@ -195,7 +198,7 @@ class LogitsDecoder(Decoder):
             encoder_attention_mask=encoder_attention_mask,
             head_mask=head_mask,
             cross_attn_head_mask=cross_attn_head_mask,
-            past_key_values=past_key_values,
+            past_key_values=past_key_values if cache is None else cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **wants(output_attentions, output_hidden_states, self.config),

@@ -42,6 +42,7 @@ class MelodyStatesDecoder(Decoder, MusicgenMelodyDecoder):
         output_hidden_states=None,
         return_dict=None,
         cache_position=None,
+        cache=None,
     ):
         """Hidden states of a prefix and codes; the arguments are those of `MusicgenMelodyForCausalLM.forward`.
 
@@ -54,6 +55,7 @@ class MelodyStatesDecoder(Decoder, MusicgenMelodyDecoder):
         ids = (input_ids, inputs_embeds, attention_mask, head_mask)
         prefix = (encoder_hidden_states, encoder_attention_mask)
         kept = wants(output_attentions, output_hidden_states, self.config)
+        past_key_values = past_key_values if cache is None else cache
         decoded = call_melody_decoder(self, *ids, *prefix, past_key_values, use_cache, kept)
         return returned(decoded, return_dict, self.config)
 
@@ -81,6 +83,7 @@ class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
         return_dict=None,
         labels=None,
         cache_position=None,
+        cache=None,
     ):
         """Logits of the column after each position of a prefix and codes, and the loss of the codes.
 
@@ -101,6 +104,7 @@ class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
             labels (Tensor): [B, T, K]; -100 and the padding code do not count. Without input_ids they are also the
                 input, shifted right behind the start code. They are not delayed here: that is the caller's to do.
             cache_position (Tensor): not used, `past_key_values` tells where the columns lie.
+            cache (tuple): transformers 5's name for `past_key_values`.
 
         Returns:
             MusicgenMelodyOutputWithPast
@@ -114,6 +118,7 @@ class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
         ids = (input_ids, inputs_embeds, attention_mask, head_mask)
         prefix = (encoder_hidden_states, encoder_attention_mask)
         kept = wants(output_attentions, output_hidden_states, self.config)
+        past_key_values = past_key_values if cache is None else cache
         decoded = call_melody_decoder(self, *ids, *prefix, past_key_values, use_cache, kept)
         return returned(_with_heads(self, decoded, wanted), return_dict, self.config)
 
@@ -243,6 +248,7 @@ def forward(
     return_dict=None,
     head_mask=None,
     decoder_head_mask=None,
+    cache=None,
     **others,
 ):
     """Logits of the column after each position, and the loss. The order of the arguments is transformers'.
@@ -267,6 +273,7 @@ def forward(
         return_dict (bool): False returns a tuple.
         head_mask (Tensor): factors of the text encoder's attention weights, [layers, heads].
         decoder_head_mask (Tensor): factors of the decoder's attention weights, [layers, heads].
+        cache (tuple): transformers 5's name for `past_key_values`.
 
     Returns:
         MusicgenMelodyOutputWithPast
@@ -298,7 +305,7 @@ def forward(
         decoder_head_mask,
         prefix,
         None,
-        past_key_values,
+        past_key_values if cache is None else cache,
         use_cache,
         kept,
         ("decoder_input_ids", "decoder_inputs_embeds", "decoder_attention_mask", "decoder_head_mask"),

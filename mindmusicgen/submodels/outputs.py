@@ -14,6 +14,11 @@ class Output:
 
     other_names = ()  # of attributes that repeat a field
 
+    @property
+    def cache(self):
+        """transformers 5's name for `past_key_values`."""
+        return getattr(self, "past_key_values", None)
+
     def keys(self):
         """Names of the fields that are set, in order."""
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]

@@ -32,6 +32,7 @@ def test_arguments_and_their_order(name):
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     asked = inspect.signature(getattr(transformers, name).forward).parameters
     asked = [argument for argument, it in asked.items() if argument != "self" and it.kind not in kinds]
+    asked = ["past_key_values" if argument == "cache" else argument for argument in asked]  # 5.24 has renamed it
     found = list(inspect.signature(getattr(mindmusicgen, name).forward).parameters)
     assert asked == [argument for argument in found if argument in asked]
 
