@@ -17,7 +17,7 @@ from .generation.generator import CodeGenerator
 from .generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from .generation.quantized_loop import QuantizedGenerator
 from .generation.streamer import to_streamer
-from .habits import CompositeHabits, refuse_unsupported
+from .habits import refuse_unsupported
 from .models.initial_weights import initial_weights
 from .models.layers import additive_mask, initialise
 from .ops.memory import release_free_memory, release_mapped
@@ -30,6 +30,7 @@ from .submodels.decoder import QuantizedDecoder, TextDecoder
 from .submodels.inputs import exclusive
 from .submodels.outputs import MusicgenOutput
 from .submodels.text import TextEncoder
+from .torch_names import CompositeHabits
 
 SHORTEST_CHUNK = 0.2  # seconds
 

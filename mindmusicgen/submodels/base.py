@@ -7,9 +7,9 @@ from mindspore import nn
 
 from ..callers import serialised, turn
 from ..checkpoint import parts
-from ..habits import Habits
 from ..models.initial_weights import initial_weights
 from ..models.layers import initialise
+from ..torch_names import Habits
 
 
 def passed_to(method):

@@ -8,9 +8,9 @@ from mindspore import Tensor
 
 from ..callers import serialised
 from ..errors import InputError, shown
-from ..habits import Habits
 from ..models.encodec import Encodec
 from ..samples import as_batch
+from ..torch_names import Habits
 from . import inputs
 from .base import Submodel, passed_to, returned
 from .outputs import EncodecDecoderOutput, EncodecEncoderOutput, EncodecOutput

@@ -13,9 +13,10 @@ from ..generation import delay_pattern
 from ..generation.decode_loop import TextConditioner
 from ..generation.generator import CodeGenerator
 from ..generation.streamer import to_streamer
-from ..habits import Habits, refuse_unsupported
+from ..habits import refuse_unsupported
 from ..models.musicgen import MusicgenDecoder
 from ..models.quantized import QuantizedMusicgenDecoder
+from ..torch_names import Habits
 from ..training.language_model import CodebookCrossEntropy
 from . import inputs
 from .base import Submodel, passed_to, returned, wants

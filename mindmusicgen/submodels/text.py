@@ -3,8 +3,8 @@
 import mindspore as ms
 
 from ..callers import serialised
-from ..habits import Habits
 from ..models.t5 import T5Encoder
+from ..torch_names import Habits
 from . import inputs
 from .base import Submodel, passed_to, returned, wants
 from .forward import text_forward
