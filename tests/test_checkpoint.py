@@ -466,6 +466,9 @@ class TestFolders:
             ("audio_encoder", {"sampling_rate": 0}),
             ("audio_encoder", {"codebook_dim": 1 << 40}),
             ("audio_encoder", {"num_lstm_layers": 10**8}),
+            ("text_encoder", {"model_type": "mt5", "num_layers": 10**6}),
+            ("text_encoder", {"model_type": "bert", "d_ff": "wide"}),
+            ("decoder", {"model_type": "opt", "vocab_size": "many"}),
         ],
         ids=str,
     )

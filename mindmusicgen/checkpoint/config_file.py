@@ -46,7 +46,7 @@ SIZES = {  # by model_type of a config: the least and the most of each number th
 }
 SIZES["musicgen_melody_decoder"] = SIZES["musicgen_decoder"]
 FRACTIONS = {"t5": ("layer_norm_epsilon",), "encodec": ("trim_right_ratio",)}
-PARTS = ("text_encoder", "audio_encoder", "decoder")
+PARTS = {"text_encoder": "t5", "audio_encoder": "encodec", "decoder": "musicgen_decoder"}  # of a composite
 
 
 @contextlib.contextmanager
@@ -110,17 +110,18 @@ def check_names(cls, values, path):
         raise InputError(f"{path} sets {clip(hidden)!r}, which is no setting; download it again")
 
 
-def check_sizes(config, path):
+def check_sizes(config, path, kind=None):
     """Refuse sizes that are no whole numbers, or beyond what any model has.
 
     Args:
         config (transformers.PretrainedConfig): of a composite or of one network.
         path (str): the file it came from, for errors.
+        kind (str): of `SIZES`, what it is used as; None takes the config's word for it.
 
     Raises:
         InputError: naming the size.
     """
-    kind = getattr(config, "model_type", None)
+    kind = kind or getattr(config, "model_type", None)
     for name, (least, most) in SIZES.get(kind, {}).items():
         value = getattr(config, name, None)
         if type(value) is not int or not least <= value <= most:
@@ -131,8 +132,8 @@ def check_sizes(config, path):
             raise InputError(f"{path} sets {name} to {clip(repr(value), 40)}; expected 0 to 1")
     if kind == "encodec":
         _check_codec(config, path)
-    for part in PARTS if kind in ("musicgen", "musicgen_melody") else ():
-        check_sizes(getattr(config, part), path)
+    for part, used_as in PARTS.items() if kind in ("musicgen", "musicgen_melody") else ():
+        check_sizes(getattr(config, part), path, used_as)
 
 
 def _check_codec(config, path):
