@@ -17,10 +17,18 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import types
+import weakref
+from collections import OrderedDict
 from pathlib import Path
 
 import mindspore as ms
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from . import __version__
 from .files import whole_file
@@ -29,6 +37,9 @@ from .ops import native
 PACKAGE = Path(__file__).resolve().parent
 OURS = ("mindmusicgen", "mindspore", "pybind11_builtins", "builtins")
 LARGEST = 500_000_000  # bytes of all entries
+ROOM = 100_000_000  # bytes that must be free on the disk; MindSpore does not notice that it wrote half a graph
+OLD = 3600  # seconds after which what nobody holds is a leftover
+MOST = 12  # graphs that a function keeps
 GRAPH, HASH = "graph.mindir", "sha256"
 DEPENDENCIES = "compile_dependency.hash"  # MindSpore's name
 _lock = threading.RLock()
@@ -48,37 +59,77 @@ def _file_hash(path):
 
 
 def compiled(function, key=None):
-    """`mindspore.jit(function, fullgraph=True)`, taken from the cache where it can be.
+    """`mindspore.jit(function, fullgraph=True)`, taken from the cache where it can be, and released when it is dropped.
 
     Args:
         function (callable): a method of a cell.
         key (str): from `fingerprint`: whatever the graph depends on besides the code of this package and the shapes and
             dtypes of the arguments. None: not cached.
     """
-    run, seen = ms.jit(function, fullgraph=True), set()
+    return Compiled(function, key)
 
-    def cached(arguments):
-        signature = str(_signature(arguments))
-        if signature in seen or not _is_ours(function):
-            return run(*arguments)
-        with _entry(fingerprint(key, function.__qualname__, signature)):
-            result = run(*arguments)
-        seen.add(signature)
-        return result
 
-    @functools.wraps(function)
-    def call(*arguments):
+class Compiled:
+    """What `compiled` returns: a callable with a graph for each shape of arguments, the MOST that were used last."""
+
+    def __init__(self, function, key):
+        functools.update_wrapper(self, function)
+        self.function, self.key, self.run = function, key, ms.jit(function, fullgraph=True)
+        self.graphs = OrderedDict()  # signature: MindSpore's names
+        # MindSpore keeps a graph, and all weights it reads, after everything that could call it is gone.
+        weakref.finalize(self, _release, self.graphs).atexit = False
+
+    def __call__(self, *arguments):
         try:
-            result = run(*arguments) if key is None else cached(arguments)
+            result = self._call(arguments)
             settle()
             return result
         except Exception:
-            cell = function.__self__  # its graph, which has failed once, would fail at every call
+            cell = self.function.__self__  # its graph, which has failed once, would fail at every call
             cell.phase = f"{cell.phase} again"  # a part of the name that MindSpore finds a graph by
-            seen.clear()
+            self.release()
             raise
 
-    return call
+    def _call(self, arguments):
+        signature = str(_signature(arguments))
+        if signature in self.graphs:
+            self.graphs.move_to_end(signature)
+            return self.run(*arguments)
+        with _lock:  # what is new afterwards is ours
+            known = set(_names())
+            caching = self.key is not None and _is_ours(self.function)
+            key = fingerprint(self.key, self.function.__qualname__, signature) if caching else None
+            try:
+                with _entry(key) if caching else contextlib.nullcontext():
+                    result = self.run(*arguments)
+            finally:
+                self.graphs[signature] = set(_names()) - known
+            while len(self.graphs) > MOST:
+                oldest, names = self.graphs.popitem(last=False)
+                _release({oldest: names})
+        return result
+
+    def release(self):
+        """Let all graphs go; calling makes them anew."""
+        _release(self.graphs)
+
+
+def _names():
+    """MindSpore's set of the names of all graphs of functions, which itself only grows."""
+    return _api().ms_compile_cache if _api() else set()
+
+
+def _release(graphs):
+    """Free graphs. About half of what compiling took comes back, and the weights; the rest MindSpore never frees."""
+    names = set().union(*graphs.values())
+    graphs.clear()
+    if not names:
+        return
+    with contextlib.suppress(ImportError, AttributeError):
+        from mindspore._c_expression import JitExecutor_
+
+        JitExecutor_.get_instance().del_net_res(None, names)
+        _names().difference_update(names)
 
 
 def settle():
@@ -161,20 +212,23 @@ class _Stage:
 
     Beside the graph it wants a hash of the program's sources, and once that was missing or another, it compiles
     everything. For us the sources are one file of this package, and the hash is kept beside the entries.
+    A lock tells others that somebody still uses the folder; it goes with the process, however that ends.
     """
 
     def __init__(self, folder):
         self.kept, self.count = folder / DEPENDENCIES, 0
         self.base = tempfile.TemporaryDirectory(prefix="stage-", dir=folder, ignore_cleanup_errors=True)
+        self.lock = os.open(self.base.name, os.O_RDONLY)
+        _locked(self.lock)
         self.folder = Path(self.base.name) / f"rank_{os.environ.get('RANK_ID', '0')}" / "graph_cache"
-        self.folder.mkdir(parents=True)
-        with contextlib.suppress(OSError):
-            shutil.copyfile(self.kept, self.folder / DEPENDENCIES)
 
     def lay(self, entry):
         """Prepare for the next graph; an entry that was never asked for must not be found."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob("*.mindir"):
             path.unlink()
+        if self.kept.exists():
+            shutil.copyfile(self.kept, self.folder / DEPENDENCIES)
         if entry is not None:
             shutil.copyfile(entry / GRAPH, self.place())
 
@@ -189,23 +243,72 @@ class _Stage:
         return made if made.is_file() else None
 
 
+def _locked(handle):
+    """Whether a lock of an open folder could be had, which its user holds; None if this file system has no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except (OSError, AttributeError):
+        return None
+
+
+def _of_all_versions(graphs):
+    """What lies in the folders of `graphs`, as far as nobody removes it meanwhile."""
+    found = []
+    with contextlib.suppress(OSError):
+        for version in list(graphs.iterdir()):
+            with contextlib.suppress(OSError):
+                found += version.iterdir()
+    return found
+
+
 @functools.cache
 def _stage():
-    return _Stage(_folder())
+    """This process's stage, or None if there is no room for one."""
+    folder = _folder()
+    try:
+        _tidy(folder.parent)
+        return _Stage(folder)
+    except OSError:
+        return None
+
+
+def _tidy(graphs):
+    """Remove the stages, and the entries that were being written, of runs that were killed."""
+    for path in _of_all_versions(graphs):
+        if not path.name.startswith(("stage-", "new-")):
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                age = time.time() - os.stat(handle).st_mtime
+                if _locked(handle) is not False and age > OLD:  # a lock comes a moment after the folder
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 @contextlib.contextmanager
 def _entry(key):
-    """While a graph is compiled: MindSpore finds the entry of `key`, or what it writes becomes that entry."""
+    """While a graph is compiled: MindSpore finds the entry of `key`, or what it writes becomes that entry.
+
+    Whatever goes wrong with the files, the graph is compiled.
+    """
     folder = _folder()
-    if folder is None:
-        yield
-        return
     with _lock:
-        entry = folder / key
-        stage, api = _stage(), _api()
-        known = _is_whole(entry)
-        stage.lay(entry if known else None)
+        stage, known = folder and _stage(), False
+        try:
+            if stage:
+                known = _is_whole(folder / key)
+                stage.lay(folder / key if known else None)
+        except OSError:
+            stage = None
+        if not stage or not (known or _has_room(folder)):
+            yield
+            return
+        api = _api()
         script, api.entry_script_path = api.entry_script_path, str(PACKAGE / "errors.py")
         ms.set_context(enable_compile_cache=True, compile_cache_path=stage.base.name)
         try:
@@ -215,30 +318,38 @@ def _entry(key):
             api.entry_script_path = script
         with contextlib.suppress(OSError):
             made = stage.take()
-            if made and not known:
-                _keep(entry, made.read_bytes())
+            if made and not known and _has_room(folder):
+                _keep(folder / key, made.read_bytes(), stage)
+
+
+def _has_room(folder):
+    """Whether the disk has room for a graph: half a one must never be taken for whole."""
+    try:
+        return shutil.disk_usage(folder).free >= ROOM
+    except OSError:
+        return False
 
 
 def _is_whole(entry):
     try:
         whole = (entry / HASH).read_text() == hashlib.sha256((entry / GRAPH).read_bytes()).hexdigest()
-    except OSError:
+        if whole:
+            os.utime(entry)
+    except (OSError, ValueError):
         return False
-    if whole:
-        os.utime(entry)
-    else:
+    if not whole:
         shutil.rmtree(entry, ignore_errors=True)
     return whole
 
 
-def _keep(entry, graph):
-    """Make an entry: written aside, then moved to its place at once."""
-    aside = Path(tempfile.mkdtemp(prefix="new-", dir=entry.parent))
-    (aside / GRAPH).write_bytes(graph)
-    (aside / HASH).write_text(hashlib.sha256(graph).hexdigest())
+def _keep(entry, graph, stage):
+    """Make an entry: written in the stage, then moved to its place at once."""
+    aside = Path(tempfile.mkdtemp(dir=stage.base.name))
     try:
+        (aside / GRAPH).write_bytes(graph)
+        (aside / HASH).write_text(hashlib.sha256(graph).hexdigest())
         aside.rename(entry)
-    except OSError:  # another process was faster
+    except OSError:  # another process was faster, or the disk is full
         shutil.rmtree(aside, ignore_errors=True)
     _trim(entry.parent.parent)
 
@@ -248,12 +359,21 @@ def _write(path, content):
         Path(partial).write_bytes(content)
 
 
-def _trim(folder):
-    """Remove the entries that were not used for longest, of all versions."""
-    entries = [entry for code in folder.iterdir() for entry in code.iterdir() if (entry / HASH).is_file()]
-    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+def _trim(graphs):
+    """Remove what was not used for longest, of all versions, until everything in the cache has at most LARGEST bytes.
+
+    Other processes may do the same at the same time; stages go when nobody uses them.
+    """
+    _tidy(graphs)
+    ages, sizes = {}, {}
+    for entry in _of_all_versions(graphs):
+        with contextlib.suppress(OSError):
+            files = [entry, *entry.rglob("*")] if entry.is_dir() else [entry]
+            sizes[entry] = sum(file.lstat().st_size for file in files)
+            ages[entry] = entry.stat().st_mtime
     total = sum(sizes.values())
-    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
+    removable = [entry for entry in ages if not entry.name.startswith("stage-") and entry.is_dir()]
+    for entry in sorted(removable, key=ages.get):
         if total <= LARGEST:
             break
         shutil.rmtree(entry, ignore_errors=True)

@@ -13,6 +13,7 @@ from .checkpoint import folder as checkpoint_folder
 from .compiled import compiled, fingerprint
 from .errors import InputError, shown
 from .generation import decode_loop, inputs, settings
+from .generation.codec_graphs import CodecGraphs
 from .generation.generator import CodeGenerator
 from .generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from .generation.quantized_loop import QuantizedGenerator
@@ -86,12 +87,9 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
             initial_weights(self, given)
         key = fingerprint(config.text_encoder, config.audio_encoder, str(dtype))
         self.encode_text = compiled(self.text_encoder.construct, key)
-        self.encode_audio = compiled(self.audio_encoder.to_codes, key)
-        self.decode_audio = compiled(self.audio_encoder.to_audio, key)
-        self._decode_parts = (
-            compiled(self.audio_encoder.decode_recurrent, key),
-            compiled(self.audio_encoder.decode_convolutions, key),
-        )
+        codec = CodecGraphs(self.audio_encoder, key)
+        self.encode_audio, self.decode_audio = codec.encode, codec.decode
+        self._decode_parts = codec.recurrent, codec.convolutions
         self._generator = self._make_generator()
         self._unfinished = Unfinished()
 
@@ -363,7 +361,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
 
     @serialised
     def encode(self, audio):
-        """Audio to codes; each length compiles a graph of its own.
+        """Audio to codes.
 
         Args:
             audio (numpy.ndarray | Tensor): floats, [B, channels, samples] at `sampling_rate`, in -1 to 1.

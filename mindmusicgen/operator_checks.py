@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from .errors import InputError
 from .generation import sampling
 from .models import layers
-from .models.encodec import time_slice
+from .models.convolutions import time_slice
 from .models.quantized import QuantizedLinear
 from .ops import ascend, native, packing, quantized
 from .ops.attention import CachedAttention, attention

@@ -101,13 +101,15 @@ def quad(goldens):
 
 @pytest.fixture
 def compiled_names():
-    """A function that lists the graphs MindSpore has compiled so far, by its own names, which hold the method's."""
+    """A function that lists the graphs MindSpore has compiled so far, by its own names, which hold the method's; those
+    too that are released between two calls, as garbage is collected at any moment."""
     for module in ("mindspore.graph.api", "mindspore.common.api"):
         try:
             cache = importlib.import_module(module).ms_compile_cache
         except (ImportError, AttributeError):
             continue
-        return lambda: list(cache)
+        seen = set()
+        return lambda: list(seen.update(cache) or seen)
     raise AssertionError("this MindSpore keeps its compiled graphs somewhere else; teach this fixture")
 
 

@@ -13,11 +13,9 @@ from mindmusicgen import MusicgenForConditionalGeneration
 from mindmusicgen.training.loop import TrainingStep
 
 PACKAGE = Path(mindmusicgen.__file__).parent
-TEXT, CODEC, STEP = (
-    "models.t5.construct.",
-    ("models.encodec.to_codes.", "models.encodec.to_audio."),
-    "training.loop._run.",
-)
+TEXT, STEP = "models.t5.construct.", "training.loop._run."
+ENCODE = tuple(f"models.encodec.encode_{part}." for part in ("convolutions_until", "recurrent", "last"))
+DECODE = tuple(f"models.encodec.decode_{part}." for part in ("convolutions_until", "recurrent"))
 CONDITION, PREFILL, CHUNK = (f"generation.decode_loop.{name}." for name in ("_condition", "_prefill", "_chunk"))
 LOOP = {CONDITION: 1, CHUNK: 1}
 
@@ -47,7 +45,7 @@ def compilations(compiled, compiled_names):
 
 def method_of(name):
     """The method that MindSpore's name of a graph begins with."""
-    methods = (TEXT, *CODEC, STEP, CONDITION, PREFILL, CHUNK)
+    methods = (TEXT, *ENCODE, *DECODE, STEP, CONDITION, PREFILL, CHUNK)
     return next((method for method in methods if name.startswith(f"mindmusicgen.{method}")), name[:120])
 
 
@@ -88,17 +86,36 @@ def test_a_mixed_workload(model, compilations):
     assert found == [(what, expected) for what, _, expected in workload]
 
 
-def test_the_codec_compiles_once_for_each_length(model, compilations):
-    encode, decode = CODEC
+def test_the_codec_compiles_its_parts_once_for_all_lengths(model, compilations):
     model.encode_audio, model.decode_audio = model.compiled_codec
     hop = model.config.audio_encoder.hop_length
-    sound = np.random.default_rng(2).standard_normal((1, 1, 4 * hop)).astype(np.float32) * 0.1
-    codes = np.random.default_rng(3).integers(0, 64, (1, 4, 4)).astype(np.int32)
-    assert compilations(lambda: model.encode(sound)) == {encode: 1}
-    assert compilations(lambda: model.encode(0.5 * sound)) == {}
-    assert compilations(lambda: model.decode(codes)) == {decode: 1}
-    assert compilations(lambda: model.decode(codes[:, ::-1].copy())) == {}
-    assert compilations(lambda: model.decode(codes[:, :, :3])) == {decode: 1}
+    rng = np.random.default_rng(2)
+
+    def encode(samples):
+        return lambda: model.encode(rng.standard_normal((1, 1, samples)).astype(np.float32) * 0.1)
+
+    def decode(frames):
+        return lambda: model.decode(rng.integers(0, 64, (1, 4, frames)).astype(np.int32))
+
+    assert compilations(encode(20 * hop)) == dict.fromkeys(ENCODE, 1)
+    assert compilations(decode(20)) == dict.fromkeys(DECODE, 1)
+    for frames in (19, 21, 29):  # windows of one size hold them all; below 15 there is one more, for streams
+        assert compilations(encode(frames * hop - frames)) == compilations(decode(frames)) == {}
+    for few in (1, 3, 7):  # too short for a window, coded without a graph
+        assert compilations(encode(few * hop)) == compilations(decode(few)) == {}
+
+
+def test_prompts_share_few_graphs(model, compilations):
+    """Prompts of 65 to 128 columns pass through one graph, and so on."""
+    rng = np.random.default_rng(4)
+
+    def make(prompt):
+        arguments = {"audio_codes": rng.integers(0, 64, (1, 4, prompt)).astype(np.int32), "max_new_tokens": 8}
+        return lambda: model.generate(rng.integers(3, 30, (1, 9)).astype(np.int32), **arguments)
+
+    assert compilations(make(70)) == {TEXT: 1, CONDITION: 1, PREFILL: 1, CHUNK: 1}
+    assert compilations(make(127)) == compilations(make(99)) == {}
+    assert compilations(make(130)) == compilations(make(250)) | {PREFILL: 1}
 
 
 def test_a_training_step_compiles_once(compilations):

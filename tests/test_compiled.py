@@ -131,3 +131,99 @@ def test_the_oldest_entries_go(cache):
     size = sum(path.stat().st_size for path in entries(cache))
     assert run(cache, f"cache.LARGEST = {size}; product(9, 0, 'a')") == "00"
     assert not first.exists() and sum(path.stat().st_size for path in entries(cache)) <= size * 1.2
+
+
+@pytest.fixture
+def graphs(tmp_path, monkeypatch):
+    """A folder of graphs with two entries of 1000 bytes, the first the older; and the module."""
+    from mindmusicgen import compiled
+
+    folder = tmp_path / "graphs"
+    for code, age in (("old", 9e6), ("new", 9e5)):
+        entry = folder / code / "entry"
+        entry.mkdir(parents=True)
+        (entry / compiled.GRAPH).write_bytes(bytes(936))
+        (entry / compiled.HASH).write_text("0" * 64)
+        aged(entry, age)
+    return folder, compiled
+
+
+def aged(path, seconds):
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
+    return path
+
+
+def left(folder, *names):
+    """Folders such as a killed run leaves."""
+    for name in names:
+        (folder / name / "rank_0" / "graph_cache").mkdir(parents=True)
+        (folder / name / "rank_0" / "graph_cache" / "compile_cache_0.mindir").write_bytes(bytes(5000))
+    return [folder / name for name in names]
+
+
+def test_what_killed_runs_left_goes(graphs):
+    folder, compiled = graphs
+    for path in left(folder / "old", "stage-a", "new-b") + left(folder / "new", "stage-c", "new-d"):
+        aged(path, compiled.OLD + 1)
+    (young,) = left(folder / "new", "stage-young")  # its lock may come in a moment
+    (used,) = left(folder / "old", "stage-used")
+    handle = os.open(used, os.O_RDONLY)
+    try:
+        assert compiled._locked(handle)
+        aged(used, compiled.OLD + 1)
+        compiled._tidy(folder)
+        assert sorted(path.name for path in folder.glob("*/*")) == ["entry", "entry", "stage-used", "stage-young"]
+    finally:
+        os.close(handle)
+    compiled._tidy(folder)
+    assert young.exists() and not used.exists()
+
+
+def test_the_limit_counts_everything(graphs, monkeypatch):
+    folder, compiled = graphs
+    left(folder / "new", "stage-now")  # somebody's, 5000 bytes and more, which cannot go
+    (folder / "new" / "entry" / "foreign").write_bytes(bytes(20000))
+    half = folder / "old" / "half"  # an entry without its hash
+    half.mkdir()
+    (half / compiled.GRAPH).write_bytes(bytes(3000))
+    aged(half, 1e6)
+    everything = sum(path.stat().st_size for path in folder.glob("*/**/*"))
+    monkeypatch.setattr(compiled, "LARGEST", everything)
+    compiled._trim(folder)
+    assert len(list(folder.glob("*/*"))) == 4
+    monkeypatch.setattr(compiled, "LARGEST", everything - 500)
+    compiled._trim(folder)
+    assert not (folder / "old" / "entry").exists() and half.exists()
+    monkeypatch.setattr(compiled, "LARGEST", 0)
+    compiled._trim(folder)
+    assert [path.name for path in folder.glob("*/*")] == ["stage-now"]
+
+
+def test_others_who_trim_at_the_same_time_end_nothing(graphs, monkeypatch):
+    folder, compiled = graphs
+    size = Path.lstat
+
+    def gone(path, *arguments):
+        shutil.rmtree(folder / "old", ignore_errors=True)  # by another process, between listing and looking
+        return size(path, *arguments)
+
+    monkeypatch.setattr(Path, "lstat", gone)
+    monkeypatch.setattr(compiled, "LARGEST", 0)
+    compiled._trim(folder)
+    assert not list(folder.glob("*/entry"))
+
+
+def test_full_disks_and_removed_caches_end_nothing(tmp_path):
+    """Nothing is cached, and all numbers are right: a disk without room; files that cannot grow; a cache removed."""
+    assert run(tmp_path / "a", "cache.ROOM = 1 << 60; product(8, 0, 'a')") == "00"
+    assert not entries(tmp_path / "a")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); product(8, 0, 'a')"
+    assert run(tmp_path / "b", limit) == "00"
+    assert run(tmp_path / "b", "product(8, 0, 'a')") == "00", "a part of a graph was kept"
+    removed = f"""
+        import shutil
+        product(8, 0, 'a')
+        shutil.rmtree({str(tmp_path / "c")!r})
+        product(9, 0, 'b')
+    """
+    assert run(tmp_path / "c", removed) == "0000"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError, clip
-from ..models.encodec import Conv1d, ConvTranspose1d
+from ..models.convolutions import Conv1d, ConvTranspose1d
 
 # Training statistics of the codec's codebooks: present in checkpoints, without a meaning for inference.
 BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)$")

@@ -23,6 +23,7 @@ CHUNK = 25  # steps in one call: half a second of music between two looks at the
 TEXT_BUCKETS = (16, 32, 64, 128, 256, 512)
 CACHE_BUCKETS = (64, 256, 512, 1024, 1536, 2048)
 PROMPT_BUCKET = 64
+PROMPT_BUCKETS = (64, 128, 256, 384, 512, 640, 768, 1024, 1536, 2048)  # 640: what a sliding window takes over
 
 
 def bucket(length, sizes):
@@ -83,7 +84,7 @@ class DecodeGraphs(nn.Cell):
 
     chunk_size = CHUNK  # most steps of a call
     offset = 0  # positions of the decoder before the first column; where there are some, prefill fills them too
-    prompt_buckets = (PROMPT_BUCKET,)
+    prompt_buckets = PROMPT_BUCKETS
 
     def __init__(self, decoder, conditioner, state, guided, key=None):
         super().__init__()

@@ -18,6 +18,7 @@ from .sampling import Uniforms, Zeros
 from .windows import generate_frames
 
 KEPT_BYTES = 1 << 30  # graphs of older shapes are dropped when their buffers exceed this together
+KEPT = 8  # or when there are more shapes than this: a graph itself takes 10 to 50 MB
 OPEN = 4  # pieces at the same time, as several streams are; each has buffers of its own
 
 
@@ -198,7 +199,10 @@ class CodeGenerator:
             size = 4 if self.decoder.dtype == ms.float32 else 2
             width = 2 * self.config.num_hidden_layers * self.config.hidden_size * size
             lent = [loan.key for loan in self.loans if loan.graphs is not None]
-            while self.graphs and sum(r * (t + c) for r, t, c, _ in (*self.graphs, *lent, key)) * width > KEPT_BYTES:
+            while self.graphs and (
+                len(self.graphs) >= KEPT
+                or sum(r * (t + c) for r, t, c, _ in (*self.graphs, *lent, key)) * width > KEPT_BYTES
+            ):
                 self.graphs.popitem(last=False)
             self.graphs[key] = self.make_graphs(*key)
         self.graphs.move_to_end(key)

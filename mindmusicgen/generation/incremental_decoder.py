@@ -53,8 +53,7 @@ class IncrementalDecoder:
             return [self.whole(Tensor(self.codes)).asnumpy()] if last and self.received else []
         pieces = []
         while self._advance(last):
-            start = max(self.given - self.reach, 0)
-            if self.advanced >= start + self.piece + 2 * self.reach:
+            while self.advanced >= (start := max(self.given - self.reach, 0)) + self.piece + 2 * self.reach:
                 pieces.append(self._audio(start, self.given, self.given + self.piece))
         if last and self.given < self.received:
             start = max(self.received - self.piece - 2 * self.reach, 0)

@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ..ops.indices import indices
-from .decode_loop import CACHE_BUCKETS, PROMPT_BUCKET, DecodeGraphs, bucket, cache_buffers
+from .decode_loop import CACHE_BUCKETS, PROMPT_BUCKETS, DecodeGraphs, bucket, cache_buffers
 from .generator import CodeGenerator
 
 
@@ -28,7 +28,7 @@ class MelodyState(nn.Cell):
 class MelodyGraphs(DecodeGraphs):
     """The compiled pieces of one bucket; `decoder`, `conditioner` and `state` are those of a melody model."""
 
-    prompt_buckets = (1, PROMPT_BUCKET)  # even without a prompt there is a prefill, for the start column
+    prompt_buckets = (1, *PROMPT_BUCKETS)  # even without a prompt there is a prefill, for the start column
 
     def _condition(self, states, mask, chroma, length):
         """Compute and keep the prefix. states: [B, S, text dim], mask: [B, S], chroma: [R, C, N], length: [1] int32."""
@@ -68,7 +68,7 @@ class MelodyGenerator(CodeGenerator):
         return graphs, key
 
     def cache_length(self, text_length, length):
-        return bucket(text_length + bucket(length, (PROMPT_BUCKET,)), CACHE_BUCKETS)  # prefill fills whole buckets
+        return bucket(text_length + bucket(length, PROMPT_BUCKETS), CACHE_BUCKETS)  # prefill fills whole buckets
 
     def make_graphs(self, rows, text_length, cache_length, guided):
         state = MelodyState(self.config, rows, text_length, cache_length, self.decoder.dtype)

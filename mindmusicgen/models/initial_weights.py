@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .encodec import Conv1d, ConvTranspose1d, TimeGroupNorm
+from .convolutions import Conv1d, ConvTranspose1d, TimeGroupNorm
 from .layers import LayerNorm, RMSNorm
 
 
