@@ -150,10 +150,6 @@ def _prepare(arguments):
 
     A model is opened last: whatever can be refused is refused before it takes its seconds and gigabytes.
     """
-    from .checkpoint.folder import load_config, load_generation_config, model_type
-    from .checkpoint.source import resolve
-    from .melody_processing import AutoProcessor
-
     options = _options(arguments)
     if arguments.mindir:
         from .mindir.runtime import MindIRMusicgen
@@ -162,6 +158,10 @@ def _prepare(arguments):
         arguments.model, arguments.dtype = model.manifest["model"], model.manifest["dtype"]
         config, defaults, processor = model.config, model.generation_config, model.processor
     else:
+        from .checkpoint.folder import load_config, load_generation_config, model_type
+        from .checkpoint.source import resolve
+        from .melody_processing import AutoProcessor
+
         folder = resolve(arguments.model, **_source(arguments))
         if arguments.melody and model_type(folder) != "musicgen_melody":
             raise InputError(
