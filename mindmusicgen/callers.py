@@ -11,6 +11,7 @@ import itertools
 import os
 import threading
 
+from . import compiled
 from .compiled import settle
 from .device import current
 from .errors import InputError
@@ -19,13 +20,25 @@ from .interrupt import interruptible, keep_out_of_interrupts
 _lock = threading.RLock()
 _begun = False  # whether this process has computed
 _orphaned = False  # whether it was forked from one that had
+_inside = 0  # turns that the thread in them has entered
 
 
 def _forked():
-    global _lock, _orphaned
+    global _lock, _orphaned, _inside
     _lock, _orphaned = threading.RLock(), _orphaned or _begun  # a thread that held the lock is not here
+    _inside = 0
 
 
+def _release_abandoned():
+    if not _orphaned and _lock.acquire(blocking=False):
+        try:
+            if not _inside:
+                compiled.release_abandoned()
+        finally:
+            _lock.release()
+
+
+compiled.abandoned.append(_release_abandoned)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
@@ -40,7 +53,7 @@ def turn(check=None):
     Raises:
         InputError: in a process that was forked from one that had computed.
     """
-    global _begun
+    global _begun, _inside
     if _orphaned:
         raise InputError(
             "this process was forked from one that had run a model, and MindSpore's threads were not copied; start "
@@ -50,6 +63,7 @@ def turn(check=None):
     while not _lock.acquire(timeout=0.1):
         if check is not None:
             check()
+    _inside += 1
     try:
         _begun = True
         yield
@@ -59,6 +73,9 @@ def turn(check=None):
             settle()
         raise
     finally:
+        _inside -= 1
+        if not _inside:
+            compiled.release_abandoned()
         _lock.release()
 
 

@@ -20,7 +20,7 @@ import threading
 import time
 import types
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from pathlib import Path
 
 import mindspore as ms
@@ -77,7 +77,7 @@ class Compiled:
         self.function, self.key, self.run = function, key, ms.jit(function, fullgraph=True)
         self.graphs = OrderedDict()  # signature: MindSpore's names
         # MindSpore keeps a graph, and all weights it reads, after everything that could call it is gone.
-        weakref.finalize(self, _release, self.graphs).atexit = False
+        weakref.finalize(self, _abandon, self.graphs).atexit = False
 
     def __call__(self, *arguments):
         try:
@@ -117,6 +117,23 @@ class Compiled:
 def _names():
     """MindSpore's set of the names of all graphs of functions, which itself only grows."""
     return _api().ms_compile_cache if _api() else set()
+
+
+_abandoned = deque()  # graphs of functions that are gone
+abandoned = []  # what to call when there are some, in whatever thread; `callers` knows when nothing computes
+
+
+def _abandon(graphs):
+    """Garbage is collected in any thread and at any moment, also while another thread computes: only note it."""
+    _abandoned.append(graphs)
+    for call in abandoned:
+        call()
+
+
+def release_abandoned():
+    """Free the graphs of functions that are gone; for a moment in which nothing computes."""
+    while _abandoned:
+        _release(_abandoned.popleft())
 
 
 def _release(graphs):
