@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration
 from mindmusicgen.checkpoint import folder as folder_module
-from mindmusicgen.checkpoint import huggingface, safetensors_file
+from mindmusicgen.checkpoint import huggingface, safetensors_file, shards
 from mindmusicgen.checkpoint.convert import convert
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_safetensors
 from mindmusicgen.checkpoint.source import NATIVE
@@ -189,7 +189,7 @@ class TestDtypes:
         np.testing.assert_array_equal(found, expected.astype(np.float16))
         assert model.decoder.layer_norm.weight.dtype == model.audio_encoder.quantizer.embed.dtype == ms.float32
 
-    @pytest.mark.parametrize("dtype", ["float64", "int8", "half", 16, "bfloat16"])
+    @pytest.mark.parametrize("dtype", ["float64", "int8", "double", 16, "bfloat16"])
     def test_unusable_dtype(self, plain, dtype):
         refused(lambda: open_model(plain.write(plain.folder / "dtype"), dtype=dtype), "dtype")
 
@@ -586,7 +586,7 @@ class TestWriting:
             written.append(arguments[0])
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(folder_module, "write_safetensors", stop)
+        monkeypatch.setattr(shards, "write_safetensors", stop)
         with pytest.raises(KeyboardInterrupt):
             plain.model.save_pretrained(str(tmp_path / "saved"))
         assert written and os.listdir(tmp_path) == []
@@ -623,7 +623,7 @@ class TestWriting:
         def full(*_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(folder_module, "write_safetensors", full)
+        monkeypatch.setattr(shards, "write_safetensors", full)
         refused(lambda: plain.model.save_pretrained(str(tmp_path / "saved")), tmp_path, "No space left")
         assert os.listdir(tmp_path) == []
 
