@@ -63,6 +63,7 @@ setup(
         "tutorials": TUTORIALS,
         "mindnlp": MINDNLP,
         "ray": ["ray>=2.9"],
+        "demo": ORACLE + ["librosa>=0.10"],  # to train and judge the demo model again
     },
     entry_points={"console_scripts": ["mindmusicgen=mindmusicgen.cli:main"]},
 )

@@ -1,123 +1,181 @@
-"""Songs for training: drawn from a seed, composed, and mixed to a waveform.
+"""Songs for training: drawn from a seed, composed for the four players of `instruments`, and mixed to a waveform.
 
-    song = draw_song(seed)          # what it is: genre, tempo, key, instruments
-    audio = render(song)            # float32 mono at 32 kHz
+    song = draw_song(seed)          # what it is: style, tempo, key, instruments
+    codes = compose(song, frames)   # what each player does in each frame, [4, frames]
+    audio = mix(codes)              # float32 mono at 32 kHz
 
-The same seed gives the same song. Every song starts on the first beat of a bar.
+The same seed gives the same song. A beat has a whole number of frames, so that repeated bars are repeated codes. Every
+song starts on the first beat of a bar.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from instruments import LONGEST, RATE, drum, note
-from scipy import signal
+from instruments import BASS_NOTES, LEAD_NOTES, PLAYERS, RATE, count_silence, mix, player
 
+FRAME_RATE = 50
+BEATS = (
+    18,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    28,
+    30,
+    32,
+    34,
+    36,
+    38,
+    40,
+    42,
+    44,
+    47,
+    50,
+)  # frames; 3000 / them is the bpm
+KEYS = {
+    "C": (0, "major"),
+    "G": (7, "major"),
+    "F": (5, "major"),
+    "Am": (9, "minor"),
+    "Em": (4, "minor"),
+    "Dm": (2, "minor"),
+}
 MODES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
-PROGRESSIONS = {  # scale degrees, one chord a bar
-    "major": ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 4, 4), (1, 4, 0, 0), (0, 3, 0, 4), (0, 2, 3, 4)),
-    "minor": ((0, 5, 2, 6), (0, 3, 4, 0), (0, 6, 5, 6), (0, 0, 3, 4), (0, 5, 3, 6)),
-}
-# hits as (drum, beats in the bar, loudness); patterns in three end with " waltz"
+PROGRESSIONS = {  # scale degrees, one chord a bar; diminished triads are left out
+    "major": (
+        (0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 4, 4), (1, 4, 0, 0), (0, 3, 0, 4), (0, 2, 3, 4), (5, 3, 0, 4), (0, 1, 3, 4),
+    ),
+    "minor": ((0, 5, 2, 6), (0, 3, 4, 0), (0, 6, 5, 6), (0, 0, 3, 4), (0, 5, 3, 6), (0, 2, 6, 3)),
+}  # fmt: skip
+# hits as (drums that sound together, beats in the bar); the later line wins where two ask for the same moment
 PATTERNS = {
-    "backbeat": (("kick", (0, 2, 2.5), 1), ("snare", (1, 3), 0.8), ("hat", np.arange(0, 4, 0.5), 0.3)),
-    "four on the floor": (("kick", (0, 1, 2, 3), 1), ("open hat", (0.5, 1.5, 2.5, 3.5), 0.3), ("clap", (1, 3), 0.6)),
-    "techno": (("kick", (0, 1, 2, 3), 1), ("hat", np.arange(0, 4, 0.25), 0.2), ("open hat", (0.5, 1.5, 2.5, 3.5), 0.3)),
-    "rock": (("kick", (0, 1.5, 2), 1), ("snare", (1, 3), 0.9), ("hat", np.arange(0, 4, 0.5), 0.35)),
-    "boom bap": (("kick", (0, 1.75, 2.5), 1), ("snare", (1, 3), 0.7), ("hat", np.arange(0, 4, 0.5), 0.25)),
-    "one drop": (("kick", (2,), 1), ("snare", (2,), 0.5), ("hat", np.arange(0, 4, 0.5), 0.3)),
-    "half time": (("kick", (0,), 1), ("snare", (2,), 0.8), ("hat", (0, 1, 2, 3), 0.3)),
-    "swing": (("kick", (0, 2), 0.6), ("ride", (0, 1, 1.5, 2, 3, 3.5), 0.4), ("snare", (1, 3), 0.25)),
-    "jazz waltz": (("kick", (0,), 0.8), ("ride", (0, 1, 1.5, 2), 0.4), ("snare", (1, 2), 0.25)),
-    "waltz": (("kick", (0,), 1), ("snare", (1, 2), 0.4), ("hat", (0, 1, 2), 0.3)),
-}
-# what a genre is made of; None among the choices means that the part may be missing
-GENRES = {
+    "backbeat": ((("hat",), (0.5, 1.5, 3.5)), (("kick", "hat"), (0, 2, 2.5)), (("snare", "hat"), (1, 3))),
+    "four on the floor": ((("open hat",), (0.5, 1.5, 2.5, 3.5)), (("kick",), (0, 2)), (("kick", "clap"), (1, 3))),
+    "techno": ((("hat",), (0.5, 1.5, 2.5)), (("open hat",), (3.5,)), (("kick",), (0, 1, 2)), (("kick", "clap"), (3,))),
+    "rock": ((("hat",), (0.5, 2.5, 3.5)), (("kick", "hat"), (0, 1.5, 2)), (("snare", "hat"), (1, 3))),
+    "driving": (
+        (("hat",), (0.5, 1.5, 2.5)), (("kick", "hat"), (0, 2)), (("snare", "hat"), (1, 3)), (("kick",), (3.5,)),
+    ),
+    "boom bap": (
+        (("hat",), (0.5, 1.5, 3.5)), (("kick", "hat"), (0, 2.5)), (("hat",), (2,)), (("snare", "hat"), (1, 3)),
+    ),
+    "one drop": ((("hat",), (0, 0.5, 1, 1.5, 2.5, 3, 3.5)), (("kick", "snare", "hat"), (2,))),
+    "half time": ((("kick", "hat"), (0,)), (("hat",), (1, 3)), (("snare", "hat"), (2,))),
+    "swing": ((("kick", "ride"), (0,)), (("ride",), (1.5, 2, 3.5)), (("snare", "ride"), (1, 3))),
+    "waltz": ((("kick",), (0,)), (("snare", "hat"), (1, 2))),
+    "jazz waltz": ((("kick", "ride"), (0,)), (("ride",), (1, 1.5)), (("snare", "ride"), (2,))),
+}  # fmt: skip
+FILLS = {4: ((("low tom",), 3.5), (("high tom",), 3.0)), 3: ((("high tom",), 2.0), (("low tom",), 2.5))}
+DARK, BRIGHT = "dark", "bright"
+# What a style is made of. Chords are (instrument, manner); None among the choices means that the player may be silent.
+STYLES = {
     "80s pop": {
-        "bpm": (100, 132), "drums": ("backbeat", "four on the floor"), "bass": ("synth bass",),
-        "chords": (("pad", "held"), ("saw", "stabs")), "lead": ("saw", "square", "bell", None),
-        "tone": ("neutral", "bright"),
+        "beats": (23, 24, 25, 26, 28, 30), "kit": "electronic", "drums": ("backbeat", "four on the floor"),
+        "bass": {BRIGHT: (("synth bass", "octaves"), ("synth bass", "eighths")), DARK: (("synth bass", "eighths"),)},
+        "chords": {BRIGHT: (("synth chords", "offbeats"),), DARK: (("synth pad", "held"),)},
+        "lead": {BRIGHT: ("synth lead", "bells"), DARK: ("flute", None)},
     },
     "rock": {
-        "bpm": (100, 168), "drums": ("rock", "backbeat"), "bass": ("synth bass", "upright bass"),
-        "chords": (("saw", "beats"), ("organ", "held")), "lead": ("saw", "organ", None), "tone": ("neutral", "bright"),
+        "beats": (18, 19, 20, 21, 22, 23, 24, 25, 26, 28), "kit": "acoustic", "drums": ("rock", "driving"),
+        "bass": {BRIGHT: (("plucked bass", "eighths"),), DARK: (("plucked bass", "eighths"),)},
+        "chords": {BRIGHT: (("guitar", "eighths"), ("guitar", "beats")), DARK: (("guitar", "beats"),)},
+        "lead": {BRIGHT: ("synth lead", None), DARK: (None,)},
     },
     "techno": {
-        "bpm": (122, 150), "mode": ("minor",), "drums": ("techno", "four on the floor"), "bass": ("synth bass",),
-        "chords": (("saw", "stabs"), ("pad", "held"), None), "lead": ("pluck", "square", None),
-        "tone": ("dark", "bright"),
-    },
-    "house": {
-        "bpm": (116, 130), "drums": ("four on the floor",), "bass": ("synth bass", "sub bass"),
-        "chords": (("organ", "stabs"), ("piano", "stabs")), "lead": ("pluck", "flute", None),
-        "tone": ("neutral", "bright"),
-    },
-    "disco": {
-        "bpm": (108, 130), "drums": ("four on the floor",), "bass": ("synth bass",),
-        "chords": (("piano", "stabs"), ("pad", "held")), "lead": ("saw", "flute", None), "tone": ("bright",),
+        "beats": (20, 21, 22, 23, 24, 25), "kit": "electronic", "mode": ("minor",), "drums": ("techno",),
+        "bass": {BRIGHT: (("synth bass", "offbeats"),), DARK: (("synth bass", "offbeats"), ("deep bass", "offbeats"))},
+        "chords": {BRIGHT: (("synth chords", "syncopated"),), DARK: (("synth pad", "held"), None)},
+        "lead": {BRIGHT: ("square lead", "synth lead"), DARK: (None,)},
     },
     "lo-fi hip hop": {
-        "bpm": (66, 94), "drums": ("boom bap", "half time"), "bass": ("upright bass", "sub bass"), "swing": 0.16,
-        "chords": (("piano", "held"), ("pluck", "beats")), "lead": ("piano", "flute", "bell", None), "tone": ("dark",),
-    },
-    "jazz": {
-        "bpm": (96, 176), "drums": ("swing",), "bass": ("upright bass",), "swing": 0.16,
-        "chords": (("piano", "stabs"), ("organ", "stabs")), "lead": ("flute", "piano", "organ"), "tone": ("neutral",),
-    },
-    "jazz waltz": {
-        "bpm": (90, 176), "drums": ("jazz waltz",), "bass": ("upright bass",), "swing": 0.16, "meter": 3,
-        "chords": (("piano", "oom-pah"),), "lead": ("flute", "piano", None), "tone": ("neutral", "dark"),
-    },
-    "waltz": {
-        "bpm": (84, 180), "drums": ("waltz", None), "bass": ("upright bass",), "meter": 3,
-        "chords": (("piano", "oom-pah"), ("organ", "oom-pah")), "lead": ("flute", "bell", "piano"),
-        "tone": ("neutral",),
-    },
-    "ambient": {
-        "bpm": (60, 84), "drums": (None,), "bass": ("sub bass", None), "chords": (("pad", "held"),),
-        "lead": ("bell", "flute", None), "tone": ("dark", "neutral"),
-    },
-    "chiptune": {
-        "bpm": (112, 180), "drums": ("backbeat", "rock"), "bass": ("square",),
-        "chords": (("square", "arpeggio"), None), "lead": ("square",), "tone": ("bright",),
-    },
-    "ballad": {
-        "bpm": (60, 84), "drums": ("half time", "backbeat", None), "bass": ("upright bass", "sub bass"),
-        "chords": (("piano", "beats"), ("piano", "arpeggio")), "lead": ("flute", "piano", None),
-        "tone": ("neutral", "dark"),
-    },
-    "folk": {
-        "bpm": (76, 144), "drums": (None, "half time"), "bass": ("upright bass",), "chords": (("pluck", "arpeggio"),),
-        "lead": ("flute", "pluck", None), "tone": ("neutral", "bright"),
+        "beats": (32, 34, 36, 38, 40), "kit": "soft", "drums": ("boom bap", "half time"), "swing": True,
+        "bass": {DARK: (("deep bass", "long"), ("plucked bass", "root and fifth"))},
+        "chords": {DARK: (("electric piano", "two"), ("electric piano", "syncopated"))},
+        "lead": {DARK: ("flute", "bells", None)},
     },
     "reggae": {
-        "bpm": (64, 96), "drums": ("one drop",), "bass": ("sub bass",), "chords": (("organ", "stabs"),),
-        "lead": ("organ", "flute", None), "tone": ("neutral", "dark"),
+        "beats": (36, 38, 40, 42, 44), "kit": "acoustic", "drums": ("one drop",),
+        "bass": {BRIGHT: (("deep bass", "riddim"),), DARK: (("deep bass", "riddim"),)},
+        "chords": {BRIGHT: (("guitar", "offbeats"),), DARK: (("electric piano", "offbeats"),)},
+        "lead": {BRIGHT: ("synth lead", None), DARK: ("flute", None)},
+    },
+    "jazz": {
+        "beats": (18, 19, 20, 21, 22, 23, 24, 25, 26, 28, 30), "kit": "soft", "drums": ("swing",), "swing": True,
+        "bass": {BRIGHT: (("plucked bass", "walking"),), DARK: (("plucked bass", "walking"),)},
+        "chords": {BRIGHT: (("piano", "charleston"),), DARK: (("electric piano", "charleston"),)},
+        "lead": {BRIGHT: ("bells",), DARK: ("flute", None)},
+    },
+    "waltz": {
+        "beats": (18, 19, 20, 21, 22, 24, 26, 28, 30), "kit": "soft", "meter": 3, "drums": ("waltz", None),
+        "bass": {BRIGHT: (("plucked bass", "ones"),), DARK: (("plucked bass", "ones"),)},
+        "chords": {BRIGHT: (("piano", "oom-pah"),), DARK: (("electric piano", "oom-pah"),)},
+        "lead": {BRIGHT: ("bells", "flute"), DARK: ("flute",)},
+    },
+    "ambient": {
+        "beats": (38, 40, 42, 44, 47, 50), "kit": "soft", "drums": (None,),
+        "bass": {BRIGHT: (None,), DARK: (("deep bass", "long"), None)},
+        "chords": {BRIGHT: (("synth pad", "held"),), DARK: (("synth pad", "held"),)},
+        "lead": {BRIGHT: ("bells",), DARK: ("flute", None)},
+    },
+    "chiptune": {
+        "beats": (18, 19, 20, 21, 22, 23, 24, 25), "kit": "electronic", "drums": ("backbeat", "driving"),
+        "bass": {BRIGHT: (("synth bass", "octaves"), ("synth bass", "eighths"))},
+        "chords": {BRIGHT: (("arpeggio", "held"),)},
+        "lead": {BRIGHT: ("square lead",)},
+    },
+    "ballad": {
+        "beats": (38, 40, 42, 44, 47, 50), "kit": "acoustic", "drums": ("half time", None, None),
+        "bass": {BRIGHT: (("plucked bass", "long"), None), DARK: (("deep bass", "long"), None)},
+        "chords": {BRIGHT: (("piano", "eighths"), ("piano", "beats")), DARK: (("electric piano", "eighths"),)},
+        "lead": {BRIGHT: ("bells", None), DARK: ("flute", None)},
     },
 }  # fmt: skip
-MELODIES = {  # onsets of a bar in beats, the last entry is its end
-    4: ((0, 1, 2, 3, 4), (0, 0.5, 1, 2, 2.5, 3, 4), (0, 1.5, 2, 3, 4), (0, 2, 3, 4), (0.5, 1, 1.5, 2.5, 3, 3.5, 4)),
-    3: ((0, 1, 2, 3), (0, 2, 3), (0, 1, 1.5, 2, 3), (0, 0.5, 1, 2, 3)),
-}
+MELODIES = {  # onsets of a bar in beats
+    4: (
+        (0, 1, 2, 3), (0, 0.5, 1, 2, 2.5, 3), (0, 1.5, 2, 3), (0, 1, 1.5, 2), (0.5, 1, 1.5, 2.5, 3, 3.5),
+        (0, 0.5, 1.5, 2.5),
+    ),
+    3: ((0, 1, 2), (0, 2), (0, 1, 1.5, 2), (0, 0.5, 1, 2)),
+}  # fmt: skip
+MANNERS = {  # onsets of chords in beats, and the longest a chord is held
+    "eighths": (np.arange(0, 4, 0.5), 0.5), "beats": (np.arange(4), 0.9), "offbeats": (np.arange(0.5, 4), 0.4),
+    "syncopated": ((0, 1.5, 3), 0.7), "two": ((0, 2), 1.2), "charleston": ((0, 1.5), 0.5), "oom-pah": ((1, 2), 0.6),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Song:
-    """What a song is; `render` turns it into sound, `captions` into words."""
+    """What a song is; `compose` turns it into codes, `captions` into words."""
 
     seed: int
-    genre: str
-    bpm: int
-    meter: int  # beats in a bar
-    key: int  # semitones above C
-    mode: str
-    seconds: float
+    style: str
+    beat: int  # frames
+    key: str
     tone: str
-    swing: float
     drums: str | None
-    bass: str | None
-    chords: tuple | None  # (timbre, style)
+    kit: str
+    bass: tuple | None  # (instrument, manner)
+    chords: tuple | None  # (instrument, manner)
     lead: str | None
-    kit: int
+
+    @property
+    def bpm(self):
+        """Beats a minute."""
+        return 60 * FRAME_RATE / self.beat
+
+    @property
+    def meter(self):
+        """Beats in a bar."""
+        return STYLES[self.style].get("meter", 4)
+
+    @property
+    def mode(self):
+        """major or minor."""
+        return KEYS[self.key][1]
 
 
 def draw_song(seed):
@@ -127,158 +185,164 @@ def draw_song(seed):
     def pick(options):
         return options[rng.integers(len(options))]
 
-    genre = pick(list(GENRES))
-    plan = GENRES[genre]
-    low, high = plan["bpm"] if rng.random() < 0.5 else (60, 180)  # any genre at any tempo, so that words decide
-    bpm = rng.uniform(low, high)
-    bpm = int(round(bpm / 5) * 5) if rng.random() < 0.6 else int(round(bpm))
-    meter = plan.get("meter", 4)
+    style = pick(list(STYLES))
+    plan = STYLES[style]
+    tone = pick(list(plan["chords"]))
     drums = pick(plan["drums"])
-    if rng.random() < 0.25:  # the presence of drums must not follow from the genre either
-        drums = None if drums else pick([name for name in PATTERNS if name.endswith("waltz") == (meter == 3)])
+    if rng.random() < 0.22:  # whether there are drums must not follow from the style alone
+        drums = None if drums else {"waltz": "waltz", "ambient": "half time", "ballad": "half time"}[style]
+    chords = pick(plan["chords"][tone])
+    modes = plan.get("mode", ("major", "minor"))
     return Song(
         seed=seed,
-        genre=genre,
-        bpm=bpm,
-        meter=meter,
-        key=int(rng.integers(12)),
-        mode=pick(plan.get("mode", ("major", "minor"))),
-        seconds=float(rng.uniform(10.5, 16) if rng.random() < 0.9 else rng.uniform(8, 10.5)),
-        tone=pick(plan["tone"]) if rng.random() < 0.7 else pick(("dark", "bright")),
-        swing=plan.get("swing", 0.0),
+        style=style,
+        beat=pick(plan["beats"]),
+        key=pick([key for key, (_, mode) in KEYS.items() if mode in modes]),
+        tone=tone,
         drums=drums,
-        bass=pick(plan["bass"]),
-        chords=pick(plan["chords"]) if drums or genre != "techno" else ("saw", "stabs"),
-        lead=pick(plan["lead"]),
-        kit=int(rng.integers(3)),
+        kit=plan["kit"],
+        bass=pick(plan["bass"][tone]),
+        chords=chords or (None if drums else ("synth pad", "held")),
+        lead=pick(plan["lead"][tone]),
     )
 
 
-class Mixer:
-    """Adds notes and hits into a mono buffer."""
+class Score:
+    """The states of the four players, filled note by note."""
 
-    def __init__(self, song):
-        self.beat = 60 / song.bpm
-        self.swing = song.swing
-        self.buffer = np.zeros(int(song.seconds * RATE), np.float32)
+    def __init__(self, song, frames):
+        self.beat, self.swing = song.beat, STYLES[song.style].get("swing", False)
+        self.codes = np.zeros((len(PLAYERS), frames), np.int16)
 
     def place(self, beats):
-        """First sample of a position in beats; swing delays what lies off the beat."""
-        late = self.swing if beats % 1 == 0.5 else 0.0
-        return int((beats + late) * self.beat * RATE)
+        """The frame of a position in beats; swing delays what lies between the beats."""
+        late = 1 / 6 if self.swing and beats % 1 == 0.5 else 0.0
+        return int(np.floor((beats + late) * self.beat + 0.5))
 
-    def add(self, wave, beats, loudness):
-        start = self.place(beats)
-        wave = wave[: max(len(self.buffer) - start, 0)]
-        self.buffer[start : start + len(wave)] += np.float32(loudness) * wave
-
-    def add_note(self, timbre, midi, beats, length, loudness, tone):
-        samples = int(min(length * self.beat, LONGEST) * RATE)
-        wave = note(timbre, int(midi), tone)[:samples].copy()
-        release = min(len(wave), int((0.12 if timbre == "pad" else 0.025) * RATE))
-        wave[len(wave) - release :] *= np.linspace(1, 0, release, dtype=np.float32)
-        self.add(wave, beats, loudness)
+    def add(self, name, key, beats, length=99.0):
+        """A player plays a sound from a position, for at most `length` beats."""
+        start, row = self.place(beats), self.codes[PLAYERS.index(name)]
+        if start < len(row):
+            states = player(name).sounds[key].states(max(self.place(beats + length) - start, 1))[: len(row) - start]
+            row[start:] = 0
+            row[start : start + len(states)] = states
 
 
-def _pitch(song, degree, octave):
-    """MIDI note of a scale degree (7 is an octave up)."""
-    scale = MODES[song.mode]
-    return 12 * (octave + 1) + song.key + 12 * (degree // 7) + scale[degree % 7]
+def _pitch(song, degree):
+    """Semitones above C of a scale degree; 7 is an octave up."""
+    tonic, mode = KEYS[song.key]
+    return tonic + 12 * (degree // 7) + MODES[mode][degree % 7]
 
 
-def _voicing(song, root):
-    """The triad on a degree, each note moved into the octave around middle C."""
-    return sorted(54 + (_pitch(song, root + step, 4) - 54) % 12 for step in (0, 2, 4))
+def _chord(song, degree):
+    root, third = _pitch(song, degree), _pitch(song, degree + 2)
+    return root % 12, third - root
 
 
-def _add_drums(mixer, song, bars, rng):
+def _nearest(notes, pitch_class, around):
+    """The note of a pitch class that lies nearest to another note."""
+    return min((note for note in notes if note % 12 == pitch_class % 12), key=lambda note: abs(note - around))
+
+
+def _play_drums(score, song, bars, rng):
+    fill = rng.random() < 0.6
     for bar in range(bars):
-        start = bar * song.meter
-        for name, beats, loudness in PATTERNS[song.drums]:
-            for beat in beats:
-                mixer.add(drum(name, song.kit), start + float(beat), 0.85 * loudness * rng.uniform(0.9, 1.05))
-        if bar % 4 == 3 and rng.random() < 0.5:  # a small fill
-            for beat in (song.meter - 0.5, song.meter - 0.25):
-                mixer.add(drum("snare", song.kit), start + beat, 0.5)
+        hits = {}
+        for names, beats in PATTERNS[song.drums]:
+            hits.update({float(beat): names for beat in beats})
+        if fill and bar % 4 == 3:
+            hits.update({beat: names for names, beat in FILLS[song.meter]})
+        for beat in sorted(hits):
+            score.add("drums", (song.kit, hits[beat]), bar * song.meter + beat)
 
 
-def _add_bass(mixer, song, roots, rng):
-    style = rng.integers(3)
-    for bar, root in enumerate(roots):
-        start, low = bar * song.meter, _pitch(song, root, 2)
-        low = low - 12 if low > 46 else low
-        if song.genre in ("disco", "techno", "80s pop", "chiptune") and style != 2:
-            hits = [(i / 2, low + 12 * (i % 2), 0.45) for i in range(2 * song.meter)]
-        elif song.genre in ("jazz", "jazz waltz"):
-            hits = [(i, _pitch(song, root + (0, 2, 4, 5)[i], 2), 0.9) for i in range(song.meter)]
-        elif song.genre in ("ambient", "ballad", "waltz"):
-            hits = [(0, low, song.meter * 0.95)]
-        elif style == 0:
-            hits = [(i, low, 0.9) for i in range(song.meter)]
-        else:
-            hits = [(0, low, 1.4), (1.5, low, 0.45), (2, low + 7, 0.9)][: 3 if song.meter == 4 else 2]
-        for beat, midi, length in hits:
-            mixer.add_note(
-                song.bass, midi, start + beat, length, 0.42, "neutral" if song.tone == "bright" else song.tone
-            )
+def _bass_line(manner, song, degree, following):
+    """What the bass does in a bar: (beat, pitch class, octave above the lowest, length in beats)."""
+    root, fifth = _pitch(song, degree), _pitch(song, degree + 4)
+    fifth = fifth if fifth % 12 in {note % 12 for note in BASS_NOTES} and (fifth - root) == 7 else root
+    count = song.meter
+    if manner == "octaves":
+        return [(i / 2, root, i % 2, 0.5) for i in range(2 * count)]
+    if manner == "eighths":
+        return [(i / 2, root, 0, 0.5) for i in range(2 * count)]
+    if manner == "offbeats":
+        return [(i + 0.5, root, 0, 0.5) for i in range(count)]
+    if manner == "root and fifth":
+        return [(0, root, 0, 1.4), (1.5, root, 0, 0.5), (2, fifth, 0, 1.0)]
+    if manner == "riddim":
+        return [(0, root, 0, 0.9), (1.5, root, 0, 0.5), (2, fifth, 0, 0.9), (3, root, 1, 0.9)]
+    if manner == "walking":
+        third, step = _pitch(song, degree + 2), _pitch(song, following + (1 if following < degree else -1))
+        return [(0, root, 0, 0.95), (1, third, 0, 0.95), (2, fifth, 0, 0.95), (3, step, 0, 0.95)]
+    if manner == "ones":
+        return [(0, root, 0, 1.0)]
+    return [(0, root, 0, 2.0), (count // 2, root, 0, 2.0)]  # long
 
 
-def _add_chords(mixer, song, roots):
-    timbre, style = song.chords
-    for bar, root in enumerate(roots):
-        start, notes = bar * song.meter, _voicing(song, root)
-        if style == "held":
-            hits = [(0, song.meter, notes)]
-        elif style == "beats":
-            hits = [(i, 0.9, notes) for i in range(song.meter)]
-        elif style == "stabs":
-            hits = [(i + 0.5, 0.35, notes) for i in range(song.meter)]
-        elif style == "oom-pah":
-            hits = [(i, 0.5, notes) for i in range(1, song.meter)]
-        else:
-            around = [*notes, notes[1] + 12]
-            hits = [(i / 2, 0.6, [around[(0, 1, 2, 3, 2, 1)[i % 6]]]) for i in range(2 * song.meter)]
-        for beat, length, pitches in hits:
-            for midi in pitches:
-                mixer.add_note(timbre, midi, start + beat, length, 0.3 if len(pitches) == 1 else 0.17, song.tone)
+def _play_bass(score, song, degrees):
+    instrument, manner = song.bass
+    for bar, degree in enumerate(degrees):
+        following = degrees[(bar + 1) % len(degrees)]
+        for beat, pitch, octave, length in _bass_line(manner, song, degree, following):
+            low = next((note for note in BASS_NOTES if note % 12 == pitch % 12), None)
+            if low is not None:
+                score.add("bass", (instrument, low + 12 * octave), bar * song.meter + beat, length)
 
 
-def _add_lead(mixer, song, roots, rng):
-    """A motif of two bars, repeated with its end changed: A B A C."""
-    rhythms = [MELODIES[song.meter][rng.integers(len(MELODIES[song.meter]))] for _ in range(2)]
+def _play_chords(score, song, degrees):
+    instrument, manner = song.chords
+    for bar, degree in enumerate(degrees):
+        sound, start = (instrument, _chord(song, degree)), bar * song.meter
+        if manner == "held":
+            if bar == 0 or degree != degrees[bar - 1] or bar % 4 == 0:
+                score.add("chords", sound, start)
+            continue
+        onsets, length = MANNERS[manner]
+        for beat in onsets:
+            if beat < song.meter:
+                score.add("chords", sound, start + float(beat), length)
+
+
+def _play_lead(score, song, degrees, rng):
+    """A motif of two bars, repeated with its end changed: A B A C; long notes end by themselves."""
+    choices, scale = MELODIES[song.meter], {_pitch(song, degree) % 12 for degree in range(7)}
+    notes = [note for note in LEAD_NOTES if note % 12 in scale]
+    rhythms = [choices[rng.integers(len(choices))] for _ in range(2)]
+    rhythms = [rhythm[::2] if STYLES[song.style]["beats"][0] > 36 and len(rhythm) > 4 else rhythm for rhythm in rhythms]
     moves = [[int(rng.choice([-2, -1, -1, 0, 1, 1, 2])) for _ in range(8)] for _ in range(3)]
-    for bar, root in enumerate(roots):
+    heights = [int(rng.choice([0, 2, 4])) for _ in range(4)]
+    for bar, degree in enumerate(degrees):
         rhythm, steps = rhythms[bar % 2], moves[2 if bar % 4 == 3 else bar % 2]
-        degree = root + 7 + (0, 2, 4)[(bar // 2) % 3]
-        degree = degree - 7 if degree > 12 else degree
-        for i in range(len(rhythm) - 1):
-            degree = degree if i == 0 else min(max(degree + steps[i], 3), 15)
-            length = 0.92 * (rhythm[i + 1] - rhythm[i])
-            mixer.add_note(song.lead, _pitch(song, degree, 4), bar * song.meter + rhythm[i], length, 0.33, song.tone)
+        note = _nearest(notes, _pitch(song, degree + heights[bar % 4]), 75)
+        for i, beat in enumerate(rhythm):
+            place = notes.index(note)
+            note = notes[min(max(place + (steps[i] if i else 0), 0), len(notes) - 1)]
+            end = rhythm[i + 1] if i + 1 < len(rhythm) else song.meter + rhythms[(bar + 1) % 2][0]
+            score.add("lead", (song.lead, note), bar * song.meter + beat, 0.92 * (end - beat))
 
 
-def render(song):
-    """The sound of a song: float32, mono, 32 kHz, peak below 1, without direct current."""
+def compose(song, frames):
+    """What the players do: [4, frames] int16, the codes of the demo's codec."""
     rng = np.random.default_rng([song.seed, 2])
-    mixer = Mixer(song)
-    bars = int(np.ceil(song.seconds / mixer.beat / song.meter))
-    progression = PROGRESSIONS[song.mode][rng.integers(len(PROGRESSIONS[song.mode]))]
-    roots = [progression[bar % len(progression)] for bar in range(bars)]
-    if song.bass:
-        _add_bass(mixer, song, roots, rng)
-    if song.chords:
-        _add_chords(mixer, song, roots)
-    if song.lead:
-        _add_lead(mixer, song, roots, rng)
-    if song.tone == "dark":
-        sections = signal.butter(1, 3000, "lowpass", fs=RATE, output="sos")
-        mixer.buffer = signal.sosfilt(sections, mixer.buffer).astype(np.float32)
+    score = Score(song, frames)
+    bars = -(-frames // (song.beat * song.meter))
+    options = PROGRESSIONS[song.mode]
+    first, second = (options[rng.integers(len(options))] for _ in range(2))
+    degrees = [(second if bar % 16 >= 8 else first)[bar % 4] for bar in range(bars)]
     if song.drums:
-        _add_drums(mixer, song, bars, rng)
-    x = mixer.buffer
-    x = x - x.mean()
-    x *= 0.13 / max(float(np.sqrt(np.mean(x * x))), 1e-4)
-    x = np.tanh(x)  # a soft limiter; music at this loudness rarely reaches it
-    fade = int(0.03 * RATE)
-    x[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
-    return x
+        _play_drums(score, song, bars, rng)
+    if song.chords:
+        _play_chords(score, song, degrees)
+    if song.bass:
+        _play_bass(score, song, degrees)
+    if song.lead:
+        _play_lead(score, song, degrees, rng)
+    return count_silence(score.codes)
+
+
+def render(song, seconds=12.0):
+    """The sound of a song: float32, mono, 32 kHz, peak below 1."""
+    return mix(compose(song, int(seconds * FRAME_RATE)))
+
+
+__all__ = ["RATE", "Song", "compose", "draw_song", "mix", "render"]

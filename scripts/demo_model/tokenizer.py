@@ -9,7 +9,7 @@ from synthesiser import draw_song
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import T5TokenizerFast
 
-PIECES = 800
+PIECES = 600
 EXTRA = (  # words of music that no caption uses, so that they do not fall apart into letters
     "guitar", "strings", "violin", "trumpet", "vocals", "orchestra", "electronic", "hip hop", "trap", "metal", "blues",
     "country", "classical", "soul", "funk", "dance", "club", "beat", "rhythm", "melody", "chords", "bassy", "soft",
@@ -59,3 +59,8 @@ def _fast(trained):
     return T5TokenizerFast(
         tokenizer_object=tokenizer, extra_ids=0, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+def load_tokenizer(folder):
+    """The tokenizer that `train_tokenizer` wrote."""
+    return T5TokenizerFast.from_pretrained(folder)

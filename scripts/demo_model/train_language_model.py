@@ -1,187 +1,261 @@
-"""Train the demo model's decoder on synthesised songs, coded by the codec of train_codec.py.
+"""Train the demo model's text encoder and decoder with torch. Stop it with Ctrl-C; the same command goes on.
 
-    python scripts/demo_model/train_language_model.py --codec FOLDER --text FOLDER --output FOLDER
+    python scripts/demo_model/train_language_model.py --output FOLDER [--steps 2000]
 
-First on short clips, which cost less, then on the length that the model is to generate. Stop it with Ctrl-C; the same
-command goes on. The model is written to OUTPUT/model as a Hugging Face folder. The text encoder comes from
-train_text_encoder.py and stays as it is, as MusicGen's T5 does.
-
-What a tempo means is hard to learn from codes alone: 2,000 steps without further help taught nothing of it. Clips
-therefore begin with a bar, as songs do, and halfway through the layers a linear layer, thrown away afterwards, has to
-read from the states where in the beat and in the bar every frame is. And a decoder that has only ever seen flawless
-songs loses the beat over its own first mistakes; so in half of the clips some of what it has heard so far is wrong.
+The codes come straight from the composer (see `instruments`): no audio is made, and no song is seen twice. What a clip
+is: half of the batches begin where a piece begins or where a window of a longer piece does (the start code, then codes
+from any moment of a song); the others are cut out of the middle, at their own positions, so that late positions are
+learnt at the cost of short clips. Before that the text encoder is trained on captions alone, of which a step can hold
+many, to tell what the song is; it goes on with this second task beside the decoder.
 """
 
 import argparse
+import json
+import math
 import os
+import time
 
-import mindspore as ms
 import numpy as np
+import torch
 from captions import caption
-from config import CODES, codec_config, model_config
-from facts import bar_starts, beat_angles
-from mindspore import ops
-from synthesiser import draw_song, render
-from tokenizer import train_tokenizer
-from tqdm import tqdm
-from train_codec import load_codec
-from train_text_encoder import TEXT, load_text_encoder
+from config import model_config
+from facts import FACTS, song_facts
+from instruments import PLAYERS, STATES, plain, player
+from synthesiser import BEATS, compose, draw_song
+from tokenizer import load_tokenizer, train_tokenizer
+from torch import nn
+from transformers import EncodecFeatureExtractor, GenerationConfig, MusicgenForConditionalGeneration, MusicgenProcessor
 
-from mindmusicgen import MusicgenForConditionalGeneration
-from mindmusicgen.models.layers import Linear, additive_mask
-from mindmusicgen.training.language_model import CaptionedCodes, LanguageModelLoss
-from mindmusicgen.training.loop import Trainer
-
-FRAMES = 512  # of a song that is coded: 10.24 s
-CAPTIONS = 6  # of every song
-FIRST_SONG = 1_000_000  # its seed; the codec trained on others, evaluation uses seeds below 100,000
+COLUMNS = 512  # of a clip
+LONGEST = 1503  # columns that a piece may have
+FIRST_SONG, FIRST_TEXT = 1_000_000, 10_000_000  # seeds; evaluation uses seeds below
+STATE = "language-model.pt"
+TEXT = 48  # tokens of a caption
+UNHEARD = 0.15  # part of the captions that is dropped, for guidance
+UNCERTAIN = 64  # columns at the beginning of a cut whose past is missing: they teach nothing
 
 
-def code_songs(model, path, count, batch=8):
-    """Codes [count, K, FRAMES] of songs; kept in a file, and made in pieces that survive an interruption."""
-    done = np.load(path)["codes"] if os.path.exists(path) else np.zeros((0, 4, FRAMES), np.int16)
-    samples = FRAMES * codec_config().hop_length
-    bar = tqdm(total=count, initial=len(done), unit="song", desc="coding")
-    while len(done) < count:
-        made = []
-        for start in range(len(done), min(len(done) + 50 * batch, count), batch):
-            audio = np.zeros((batch, 1, samples), np.float32)
-            for row in range(batch):
-                song = render(draw_song(FIRST_SONG + start + row))[:samples]
-                audio[row, 0, : len(song)] = song
-            made.append(model.encode(audio).asnumpy()[: count - start].astype(np.int16))
-            bar.update(len(made[-1]))
-        done = np.concatenate([done, *made])
-        with open(path + ".partial", "wb") as file:
-            np.savez(file, codes=done)
-        os.replace(path + ".partial", path)
-    bar.close()
-    return done[:count]
+class LanguageModel(nn.Module):
+    """Text encoder and decoder of MusicGen, and the head of the second task."""
+
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.model = MusicgenForConditionalGeneration(model_config(vocabulary))
+        self.model.audio_encoder.requires_grad_(False)
+        self.facts = nn.Linear(self.model.config.text_encoder.d_model, FACTS)
+        positions = self.model.decoder.model.decoder.embed_positions
+        positions.make_weights(LONGEST + COLUMNS, positions.embedding_dim)
+        self.offset, plain = 0, positions.forward
+        positions.forward = lambda codes, past=0: plain(codes, past + self.offset)
+        self.begin_with_successors()
+
+    def tell(self, states, mask):
+        """Logits of the facts, [B, FACTS], from states [B, S, D]."""
+        return self.facts((states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True))
+
+    @torch.no_grad()
+    def begin_with_successors(self):
+        """Initial weights that say "the sound goes on": the head's row of a state points to the embedding of the state
+        before it. Embeddings are as long as the positions that are added to them, or they would drown in these."""
+        decoder = self.model.decoder
+        for place, name in enumerate(PLAYERS):
+            embedding = decoder.model.decoder.embed_tokens[place].weight
+            nn.init.normal_(embedding, std=0.5)
+            following = torch.from_numpy(player(name).following)
+            states = torch.cat([torch.zeros(1, dtype=torch.long), torch.nonzero(following)[:, 0]])
+            directions = nn.functional.normalize(embedding[states], dim=1)
+            decoder.lm_heads[place].weight[following[states]] = 1.3 * directions
+
+    def forward(self, ids, mask, heard, columns, offset):
+        """Logits [B, players, T - 1, STATES] of the columns after the first, and the facts' logits [B, FACTS]."""
+        states = self.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        facts = self.tell(states, mask)
+        mask = mask * heard[:, None]
+        states = self.model.enc_to_dec_proj(states) * mask.unsqueeze(-1)
+        self.offset = offset
+        rows, players, length = columns.shape
+        logits = self.model.decoder(
+            input_ids=columns[:, :, :-1].reshape(rows * players, length - 1),
+            encoder_hidden_states=states,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).logits
+        return logits.unflatten(0, (rows, players)), facts
 
 
-def tokenize(tokenizer, count):
-    """CAPTIONS captions of every song, as pairs of (ids, mask), both [TEXT]."""
-    found = []
-    for i in range(count):
-        song = draw_song(FIRST_SONG + i)
-        encoded = tokenizer(
-            [caption(song, j) for j in range(CAPTIONS)], padding="max_length", truncation=True, max_length=TEXT
-        )
-        found.append(list(zip(np.int16(encoded["input_ids"]), np.int16(encoded["attention_mask"]), strict=True)))
-    return found
+def facts_loss(told, facts):
+    """Cross-entropy of the tempo, and of each other fact."""
+    tempo = nn.functional.cross_entropy(told[:, : len(BEATS)].float(), facts[:, : len(BEATS)].argmax(1))
+    return tempo + 10 * nn.functional.binary_cross_entropy_with_logits(
+        told[:, len(BEATS) :].float(), facts[:, len(BEATS) :]
+    )
 
 
-class BeatAwareLoss(LanguageModelLoss):
-    """The language model's loss, and the squared error of the beat that is read from the middle of the decoder."""
-
-    def __init__(self, model):
-        super().__init__(model, train_text=False)
-        self.beat = Linear(model.config.decoder.hidden_size, 4)
-        self.metric_names += ("beat",)
-
-    def construct(self, input_ids, attention_mask, heard, columns, known, angles):
-        mask = attention_mask.astype(ms.float32) * heard.expand_dims(-1)
-        states = ops.stop_gradient(self.text_encoder.construct(input_ids, attention_mask))
-        cross = self.decoder.cross_keys_values(self.conditioner(states, mask))
-        hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
-        order = ops.arange(columns.shape[2] - 1)
-        causal = additive_mask(order.reshape(1, -1) <= order.reshape(-1, 1))
-        x, labels = self.decoder.embed(ops.gather(known, order, 2), order), ops.gather(columns, order + 1, 2)
-        missed = 0.0
-        for i, layer in enumerate(self.decoder.layers):
-            x, _, _ = layer(x, causal, cross[2 * i], cross[2 * i + 1], hidden)
-            if i + 1 == len(self.decoder.layers) // 2:
-                counted = (labels[:, 0] < self.cross_entropy.vocab_size).astype(ms.float32).expand_dims(-1)
-                missed = (ops.square(self.beat(x) - angles) * counted).sum() / (4 * counted.sum())
-        losses = self.cross_entropy(self.decoder.logits(x), labels)
-        parts = ()
-        for k in range(labels.shape[1]):
-            parts += (losses[k],)
-        return losses.mean() + missed, (*parts, missed)
+def train_text(network, tokenizer, steps, seed, half, rows=128):
+    """Train the text encoder alone, on captions."""
+    trained = [*network.model.text_encoder.parameters(), *network.facts.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01)
+    for step in range(steps):
+        rng = np.random.default_rng([seed, 2, step])
+        songs = [draw_song(FIRST_TEXT + step * rows + row) for row in range(rows)]
+        captions = [caption(song, int(rng.integers(1 << 30))) for song in songs]
+        text = tokenizer(captions, padding=True, max_length=TEXT, truncation=True, return_tensors="pt")
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1, (step + 1) / 50) * (1 - step / steps) + 1e-5
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            states = network.model.text_encoder(input_ids=text.input_ids, attention_mask=text.attention_mask)
+            told = network.tell(states.last_hidden_state, text.attention_mask)
+        loss = facts_loss(told, torch.from_numpy(np.stack([song_facts(song) for song in songs])))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            print(f"captions, step {step + 1}: {float(loss.detach()):.3f}", flush=True)
 
 
-def with_mistakes(columns, random, most=0.8):
-    """Columns [B, K, T + 1] as they are to be heard: in half of the clips a share of them is of another time."""
-    heard = columns.copy()
-    for row in heard:
-        share = random.uniform(0, most) if random.random() < 0.5 else 0
-        wrong = 1 + np.flatnonzero(random.random(row.shape[1] - 1) < share)
-        row[:, wrong] = row[:, random.integers(row.shape[0], row.shape[1], len(wrong))]
-    return heard
+def delayed(codes, start=True):
+    """Codes [players, frames] as columns: player k is k columns late; the start code where nothing is known.
+
+    With `start` there is a column of start codes first; without, the columns before the last players begin are dropped.
+    """
+    players, frames = codes.shape
+    columns = np.full((players, frames + players), STATES, np.int64)
+    for k in range(players):
+        columns[k, 1 + k : 1 + k + frames] = codes[k]
+    return columns[:, :frames] if start else columns[:, players:frames]
 
 
-class BarClips(CaptionedCodes):
-    """Clips that begin with a bar of their songs, the same with mistakes, and the beat of each of their frames."""
+class Clips:
+    """Batches, each a function of its step's number."""
 
-    def __init__(self, codes, captions, songs, frames, pad, rows, seed):
-        super().__init__(codes, captions, frames, pad, rows, seed=seed)
-        self.songs = songs
+    def __init__(self, tokenizer, rows, seed):
+        self.tokenizer, self.rows, self.seed = tokenizer, rows, seed
 
-    def start(self, step, i):
-        """The bar that a step's clip of song i begins with, in frames and parts of frames."""
-        starts = bar_starts(self.songs[i])
-        late = max(0, self.codes[i].shape[1] - self.frames)
-        return np.random.default_rng([self.seed, step, i]).choice(starts[starts <= late])
+    def batch(self, step, columns=COLUMNS, beginnings=False):
+        """ids, mask [B, S], facts [B, FACTS], heard [B], columns [B, players, T + 1] and the position of the first."""
+        rng = np.random.default_rng([self.seed, step])
+        cut = step % 2 == 1 and columns < LONGEST and not beginnings
+        offset = int(rng.integers(1, LONGEST - columns)) if cut else 0
+        made, captions, facts = [], [], []
+        for row in range(self.rows):
+            song = draw_song(FIRST_SONG + step * self.rows + row)
+            if cut:
+                clip = delayed(compose(song, offset + columns + 2), start=True)[:, offset : offset + columns + 1]
+            else:
+                first = 0 if row % 4 or beginnings else int(rng.integers(0, 1000))
+                codes = compose(song, first + columns + 2)[:, first:]
+                if rng.random() < 0.25:  # as the codec hears a recording: its silences are not counted
+                    heard_until = int(rng.integers(1, columns))
+                    codes[:, :heard_until] = plain(codes[:, :heard_until])
+                clip = delayed(codes)[:, : columns + 1]
+            made.append(clip)
+            captions.append(caption(song, int(rng.integers(1 << 30))))
+            facts.append(song_facts(song))
+        text = self.tokenizer(captions, padding="max_length", max_length=TEXT, truncation=True, return_tensors="pt")
+        heard = torch.from_numpy((rng.random(self.rows) >= UNHEARD).astype(np.int64))
+        return (text.input_ids, text.attention_mask, torch.from_numpy(np.stack(facts)), heard,
+                torch.from_numpy(np.stack(made)), offset)  # fmt: skip
 
-    def clip(self, step, i):
-        return self.codes[i][:, round(self.start(step, i)) :]
 
-    def batch(self, step):
-        columns = self.frames + len(self.codes[0]) - 1  # that are read
-        angles = [beat_angles(self.songs[i], self.start(step, i), columns) for i in self.chosen(step)]
-        *texts, exact = super().batch(step)
-        return *texts, exact, with_mistakes(exact, np.random.default_rng([self.seed, 2, step])), np.stack(angles)
+def losses(network, batch, half):
+    """Cross-entropy of each player in nats a code, and of the facts."""
+    ids, mask, facts, heard, columns, offset = batch
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        logits, told = network(ids, mask, heard, columns, offset)
+    labels = columns[:, :, 1:].masked_fill(columns[:, :, 1:] == STATES, -100)
+    if offset:
+        labels[:, :, :UNCERTAIN] = -100
+    each = nn.functional.cross_entropy(logits.flatten(0, 2).float(), labels.flatten(), reduction="none")
+    each = each.view(labels.shape).sum((0, 2)) / (labels >= 0).sum((0, 2))
+    return each, facts_loss(told, facts)
 
 
-def clip_length(codes, song):
-    """Frames of a song's codes that are music: short songs are padded with silence."""
-    return codes[:, : min(FRAMES, int(song.seconds * 50))]
-
-
-def load_decoder(model, folder):
-    """Fill the decoder and its conditioner from a Hugging Face folder of the same sizes."""
-    earlier = MusicgenForConditionalGeneration.from_pretrained(folder)
-    for target, source in ((model.decoder, earlier.decoder), (model.conditioner, earlier.conditioner)):
-        for mine, theirs in zip(target.get_parameters(), source.get_parameters(), strict=True):
-            mine.set_data(theirs)
+def save_model(network, tokenizer, folder):
+    """Write a Hugging Face folder with the weights so far; the codec in it is not trained."""
+    model = network.model
+    model.generation_config = GenerationConfig(
+        bos_token_id=STATES, pad_token_id=STATES, decoder_start_token_id=STATES, do_sample=True, guidance_scale=3.0,
+        max_length=504,
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    extractor = EncodecFeatureExtractor(feature_size=1, sampling_rate=32000, padding_side="left")
+    MusicgenProcessor(extractor, tokenizer).save_pretrained(folder)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codec", required=True, help="output folder of train_codec.py")
-    parser.add_argument("--text", required=True, help="output folder of train_text_encoder.py")
-    parser.add_argument("--output", required=True, help="folder for data, checkpoints and the model")
+    parser.add_argument("--output", required=True, help="folder for checkpoints and curves")
+    parser.add_argument("--start", help="output of another run, whose weights this one begins with")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--text-steps", type=int, default=1500, help="first steps of the text encoder alone")
     parser.add_argument(
-        "--decoder-of", help="Hugging Face folder of an earlier model, whose decoder is trained further"
+        "--beginning-steps", type=int, default=1000, help="steps of which every other is on the beginnings of pieces"
     )
-    parser.add_argument("--songs", type=int, default=5000)
-    parser.add_argument(
-        "--stages", default="256:8:2400:1e-3,512:8:500:4e-4", help="frames:rows:steps:learning rate, ..."
-    )
+    parser.add_argument("--long-steps", type=int, default=200, help="the last steps, on whole pieces of 30 s")
+    parser.add_argument("--rows", type=int, default=5)
+    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
+    parser.add_argument("--half", action="store_true", help="products in bfloat16")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    target = os.path.join(arguments.output, "model")
-    tokenizer = train_tokenizer(target)
-    model = MusicgenForConditionalGeneration(model_config(len(tokenizer))).initialise(arguments.seed, std=0.03)
-    if arguments.decoder_of:
-        load_decoder(model, arguments.decoder_of)
-    load_codec(model.audio_encoder, arguments.codec)
-    load_text_encoder(model.text_encoder, arguments.text)
-    codes = code_songs(model, os.path.join(arguments.output, "codes.npz"), arguments.songs)
-    captions = tokenize(tokenizer, arguments.songs)
-    songs = [draw_song(FIRST_SONG + i) for i in range(arguments.songs)]
-    codes = [clip_length(clip, song) for clip, song in zip(codes, songs, strict=True)]
-    for number, stage in enumerate(arguments.stages.split(",")):
-        frames, rows, steps, rate = (float(part) for part in stage.split(":"))
-        data = BarClips(codes, captions, songs, int(frames), CODES, int(rows), seed=arguments.seed + number)
-        folder = os.path.join(arguments.output, f"stage{number + 1}")
-        trainer = Trainer(
-            BeatAwareLoss(model), folder, int(steps), rate, warmup=100 if number == 0 else 30, weight_decay=0.05
+    folder = os.path.join(arguments.output, "model")
+    path = os.path.join(arguments.output, STATE)
+    tokenizer = load_tokenizer(folder) if os.path.exists(path) else train_tokenizer(folder)
+    torch.manual_seed(arguments.seed)
+    torch.set_num_threads(arguments.threads)
+    network = LanguageModel(len(tokenizer))
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    first, curves = 0, []
+    if arguments.start and not os.path.exists(path):
+        network.load_state_dict(torch.load(os.path.join(arguments.start, STATE), weights_only=True)["network"])
+    if os.path.exists(path):
+        state = torch.load(path, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, curves = state["step"], state["curves"]
+    if not first:
+        train_text(network, tokenizer, arguments.text_steps, arguments.seed, arguments.half)
+    clips, began, sums = Clips(tokenizer, arguments.rows, arguments.seed), time.time(), []
+    for step in range(first, arguments.steps):
+        long = step >= arguments.steps - arguments.long_steps
+        rate = (
+            arguments.learning_rate
+            * min(1, (step + 1) / 150)
+            * (0.5 + 0.5 * math.cos(math.pi * step / arguments.steps))
         )
-        trainer.resume()
-        trainer.fit(data.batch)
-        model.save_pretrained(target)
-    print(f"{target}: done")
+        for group in optimizer.param_groups:
+            group["lr"] = rate + 1e-5
+        beginnings = step % 2 == 0 and step >= arguments.steps - arguments.long_steps - arguments.beginning_steps
+        clips.rows = max(1, arguments.rows // 3) if long else 4 * arguments.rows if beginnings else arguments.rows
+        columns = LONGEST if long else COLUMNS // 4 if beginnings else COLUMNS
+        each, told = losses(network, clips.batch(step, columns, beginnings and not long), arguments.half)
+        optimizer.zero_grad()
+        (each.mean() + 0.2 * told).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        sums.append([*each.detach().tolist(), float(told.detach())])
+        if (step + 1) % 50 == 0 or step + 1 == arguments.steps:
+            curves.append([step + 1, *map(float, np.mean(sums, axis=0))])
+            sums = []
+            left = (time.time() - began) / (step + 1 - first) * (arguments.steps - step - 1)
+            told = ", ".join(
+                f"{name} {value:.3f}" for name, value in zip([*PLAYERS, "facts"], curves[-1][1:], strict=True)
+            )
+            print(f"step {step + 1}: {told}; {left / 60:.0f} min left", flush=True)
+        if (step + 1) % 50 == 0 or step + 1 == arguments.steps:
+            state = {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+                "curves": curves,
+            }
+            torch.save(state, path + ".new")
+            os.replace(path + ".new", path)
+            save_model(network, tokenizer, folder)
+            with open(os.path.join(arguments.output, "curves.json"), "w", encoding="utf-8") as file:
+                json.dump(curves, file)
 
 
 if __name__ == "__main__":
