@@ -147,6 +147,9 @@ def _room_behind(config, tokens):
             f"among the model's {decoder.max_position_embeddings} positions; shorten it"
         )
     sizes = SimpleNamespace(
-        num_codebooks=decoder.num_codebooks, audio_channels=decoder.audio_channels, max_position_embeddings=left
+        num_codebooks=decoder.num_codebooks,
+        audio_channels=decoder.audio_channels,
+        vocab_size=decoder.vocab_size,
+        max_position_embeddings=left,
     )
     return SimpleNamespace(decoder=sizes, audio_encoder=config.audio_encoder)

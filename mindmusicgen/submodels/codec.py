@@ -142,7 +142,7 @@ class Codec(Habits, Encodec):
         mask = mask.reshape(mask.shape[0], -1, mask.shape[-1])
         if mask.shape[0] != audio.shape[0] or mask.shape[1] not in (1, channels) or mask.shape[2] != audio.shape[2]:
             raise InputError(f"padding_mask has shape {mask.shape}; expected {(audio.shape[0], audio.shape[2])}")
-        return audio * mask
+        return audio * mask.astype(np.float32)
 
     def _codebooks(self, bandwidth):
         """How many codebooks a bandwidth pays for."""
