@@ -243,7 +243,7 @@ BAD_CALLS = {
     "cross mask": (
         {"input_ids": np.zeros((4, 2)), "cross_attn_head_mask": np.ones(3)},
         "cross_attn_head_mask",
-        "(3,)",
+        "encoder_hidden_states",
     ),
     "mask": ({"input_ids": np.zeros((4, 2)), "attention_mask": np.ones((1, 3))}, "attention_mask", "(1, 3)", "(1, 2)"),
     "mask values": ({"input_ids": np.zeros((4, 2)), "attention_mask": np.full((1, 2), 7)}, "attention_mask", 7),

@@ -144,7 +144,7 @@ def _codes_of(model, input_values, padding_mask):
     audio = as_batch("input_values", input_values)
     if padding_mask is not None:
         mask = inputs.mask("padding_mask", padding_mask, (audio.shape[0], audio.shape[2])).asnumpy()
-        audio = audio * mask[:, None]
+        audio = audio * mask[:, None].astype(np.float32)
     channels = model.config.decoder.audio_channels
     if audio.shape[1] == 1 < channels:
         audio = np.repeat(audio, channels, axis=1)
