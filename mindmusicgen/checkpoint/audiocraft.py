@@ -192,8 +192,8 @@ def _find(name, place, what, option, options):
         return resolve(name, **options)
     except InputError as error:
         raise InputError(
-            f"{what} {name!r} is not part of audiocraft's files and was not found: {error}; or put it into {place}, or "
-            f"give {option} to {SCRIPT}"
+            f"{what} is not part of audiocraft's files, and {str(error).partition(';')[0][:90]}; put it into {place}, "
+            f"or give {option} to {SCRIPT}"
         ) from error
 
 
