@@ -1,6 +1,7 @@
 """The script behind docs/reliability.md: it runs each part that is there and prints its rows as one table."""
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -13,7 +14,10 @@ FUZZ = Path(__file__).resolve().parent.parent / "scripts" / "fuzz"
 def run(monkeypatch):
     monkeypatch.syspath_prepend(str(FUZZ))
     monkeypatch.setattr(sys, "path", [*sys.path])
-    return importlib.import_module("run")
+    spec = importlib.util.spec_from_file_location("fuzz_run", FUZZ / "run.py")  # other scripts are called run as well
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_long_use_of_a_process_at_a_tiny_scale(run, quad, tmp_path, monkeypatch, capsys):
