@@ -70,7 +70,7 @@ def as_on_an_npu():
 
 def half_twin(model, dtype=ms.float16):
     """A model of half precision with the weights of a float32 one; to be called in `as_on_an_npu`."""
-    twin = type(model)(model.config, dtype, model.generation_config)
+    twin = type(model)(model.config, dtype=dtype, generation_config=model.generation_config)
     weights = dict(model.parameters_and_names())
     for name, parameter in twin.parameters_and_names():
         parameter.set_data(weights[name].astype(parameter.dtype))
