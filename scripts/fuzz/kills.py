@@ -64,6 +64,8 @@ class Place:
     def __init__(self, folder, command):
         self.folder, self.command, self.begun = Path(folder), command, time.perf_counter()
         _prepare(self.folder)
+        code, said = self.run("warm-up")  # fills the cache of graphs, so that what is timed is a run like those to come
+        assert code == 0, said
         started = time.perf_counter()
         process = self.start("undisturbed")
         self.first = None  # seconds until something is written
