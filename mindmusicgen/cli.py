@@ -1,4 +1,5 @@
-"""The command line: `mindmusicgen generate | encode | decode | convert | export | info | batch | train | doctor`.
+"""The command line: `mindmusicgen generate | encode | decode | convert | export | info | batch | train |
+prompts | doctor`.
 
 Exit codes: 0 done, 1 some of many pieces failed or doctor found something wrong, 2 bad input (one sentence on standard
 error), 130 interrupted. What the commands do is in `commands`.
@@ -40,6 +41,7 @@ def build_parser():
     _add_info(add("info", "say what a checkpoint is and what it needs, or how a piece of music was made"))
     _add_batch(add("batch", "turn a file of prompts into a folder of music, on one device or many"))
     _add_train(add("train", "fine-tune a checkpoint on a folder of audio and captions"))
+    _add_prompts(add("prompts", "print words and prompts that the demo model understands"))
     _add_doctor(add("doctor", "check what is installed, what it computes and how fast, and write a report"))
     return parser
 
@@ -218,6 +220,13 @@ def _add_train(parser):
     parser.add_argument("--freeze-text", action="store_true", help="leave the text encoder as it is")
     _add_device(parser)
     parser.set_defaults(run=commands.run_train, interrupted="what was saved is kept, and the same command goes on")
+
+
+def _add_prompts(parser):
+    parser.add_argument("--count", type=int, default=5, help="new prompts to make up (5)")
+    parser.add_argument("--seed", type=int, help="the same number makes up the same prompts")
+    parser.add_argument("--language", default="en", help="en (default) or zh")
+    parser.set_defaults(run=commands.run_prompts)
 
 
 def _add_doctor(parser):

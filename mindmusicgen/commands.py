@@ -470,6 +470,17 @@ def run_doctor(arguments, interrupts):
     return doctor(arguments, interrupts)
 
 
+def run_prompts(arguments, interrupts):
+    """`mindmusicgen prompts`"""
+    from .prompts import demo_words, describe, invent
+
+    made = invent(arguments.count, arguments.seed, arguments.language)
+    chinese = arguments.language == "zh"
+    examples = [text for text in demo_words()["examples"] if (max(text) > "\u2e80") == chinese]
+    for line in [*describe(arguments.language), "", *examples, "", *made]:
+        tell(line)
+
+
 def run_train(arguments, interrupts):
     """`mindmusicgen train`"""
     _use_device(arguments)
