@@ -49,9 +49,7 @@ class Pool:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             import ray
         except ImportError as error:
-            raise InputError(
-                "--workers needs Ray, which is not installed; run: pip install 'mindmusicgen[ray]'"
-            ) from error
+            raise InputError("--workers needs Ray, which is not installed; run: pip install 'ray>=2.9'") from error
         self.ray, self.count, self.address, self.maker, self.device = ray, count, address, maker, device
 
     def __enter__(self):

@@ -2,8 +2,8 @@
 
     python scripts/benchmark/benchmark.py [--model FOLDER] [--rounds 3] [--quick] [--json FILE]
 
-Needs mindmusicgen[parity]. Every measurement runs in a process of its own, ours and torch's in turn, so that memory,
-thread pools and compiled graphs of one do not touch the other. How to read the table: README.md in this folder.
+Needs `pip install -e ".[parity]"`. Every measurement runs in a process of its own, ours and torch's in turn, so that
+memory, thread pools and compiled graphs of one do not touch the other. How to read the table: README.md in this folder.
 """
 
 import argparse
@@ -160,7 +160,7 @@ def report(arguments, folder):
     try:
         facts = machine(("mindspore", "torch", "transformers", "numpy"))
     except importlib.metadata.PackageNotFoundError as error:
-        raise SystemExit(f"{error.name} is not installed; pip install 'mindmusicgen[parity]'") from error
+        raise SystemExit(f"{error.name} is not installed; pip install -e '.[parity]'") from error
     facts |= child([THIS, "--work", "ours", "kernels"], folder)
     model = os.path.abspath(arguments.model or os.path.join(folder, "model"))
     if arguments.model is None:
