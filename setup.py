@@ -20,7 +20,8 @@ KERNELS = Extension(
 
 ORACLE = ["torch>=2.4", "transformers>=4.57,<6"]
 TUTORIALS = ["jupyterlab>=4", "ipykernel>=6", "nbclient>=0.9", "nbformat>=5.9", "ipywidgets>=8"]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "ipython>=8"]
+DOCS = ["pdoc>=15"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "ipython>=8", *DOCS]
 MINDNLP = [  # what imports together with MindNLP, which wants MindSpore 2.7.0
     "mindnlp==0.5.1",
     "transformers<5",
@@ -59,6 +60,7 @@ setup(
     ],
     extras_require={
         "test": TEST,
+        "docs": DOCS,
         "parity": TEST + ORACLE,
         "tutorials": TUTORIALS,
         "mindnlp": MINDNLP,
