@@ -33,6 +33,7 @@ except ImportError:  # Windows
 from . import __version__
 from .files import whole_file
 from .ops import native
+from .quiet import cache_unmentioned
 
 PACKAGE = Path(__file__).resolve().parent
 OURS = ("mindmusicgen", "mindspore", "pybind11_builtins", "builtins")
@@ -327,12 +328,13 @@ def _entry(key):
             return
         api = _api()
         script, api.entry_script_path = api.entry_script_path, str(PACKAGE / "errors.py")
-        ms.set_context(enable_compile_cache=True, compile_cache_path=stage.base.name)
-        try:
-            yield
-        finally:
-            ms.set_context(enable_compile_cache=False)
-            api.entry_script_path = script
+        with cache_unmentioned():
+            ms.set_context(enable_compile_cache=True, compile_cache_path=stage.base.name)
+            try:
+                yield
+            finally:
+                ms.set_context(enable_compile_cache=False)
+                api.entry_script_path = script
         with contextlib.suppress(OSError):
             made = stage.take()
             if made and not known and _has_room(folder):

@@ -5,14 +5,16 @@ Objects made by transformers itself serve everywhere in this package too.
 
 import os
 
-import transformers
-
 from .checkpoint.audiocraft import is_audiocraft, open_checkpoint
 from .checkpoint.config_file import check_names, check_sizes, config_errors, quiet_transformers
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .errors import InputError, shown
 from .habits import changed_config, opening
+from .quiet import unadvised
+
+with unadvised():
+    import transformers
 
 __all__ = [
     "AutoConfig",

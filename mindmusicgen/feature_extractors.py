@@ -4,14 +4,16 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-import transformers
-
 from .checkpoint.audiocraft import audio_layout, is_audiocraft
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .chroma import HOP_LENGTH, N_FFT, NUM_CHROMA
 from .errors import InputError, shown
 from .processing import LAYOUT, as_tensor, check_tensors, checked_layout, config_layout, is_melody
+from .quiet import unadvised
+
+with unadvised():
+    import transformers
 
 
 class EncodecFeatureExtractor(transformers.EncodecFeatureExtractor):

@@ -7,10 +7,13 @@ from its vocabulary. Nothing here asks for, or runs, code that a folder names.
 import os
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
 from .checkpoint.json_file import read_json
 from .errors import InputError, clip
+from .quiet import unadvised
+
+with unadvised():
+    from transformers import PreTrainedTokenizerFast
 
 JSON, SENTENCEPIECE, SETTINGS = "tokenizer.json", "spiece.model", "tokenizer_config.json"
 SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}

@@ -4,6 +4,7 @@ import contextlib
 import math
 
 from ..errors import InputError, clip
+from ..quiet import unadvised
 
 COUNT, WIDTH, TABLE = (1, 256), (1, 1 << 16), (1, 1 << 22)  # layers and the like; sizes of axes; entries of tables
 SIZES = {  # by model_type of a config: the least and the most of each number that sizes something
@@ -52,7 +53,8 @@ PARTS = {"text_encoder": "t5", "audio_encoder": "encodec", "decoder": "musicgen_
 @contextlib.contextmanager
 def quiet_transformers():
     """Keep transformers from warning about codes outside the text vocabulary, which are right for MusicGen."""
-    from transformers.utils import logging
+    with unadvised():
+        from transformers.utils import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity_error()
