@@ -68,7 +68,7 @@ def describe(language="en"):
     def joined(table):
         return ", ".join(dict.fromkeys(word for row in table for word in row))
 
-    tempi = joined(row[language] for row in words["tempi"]) + f"; {words['bpm'][0]}-{words['bpm'][-1]} bpm"
+    tempi = joined(row[language] for row in words["tempi"]) + f"; {', '.join(map(str, words['bpm']))} bpm"
     rows = [
         joined(style[language] for style in words["styles"].values()),
         *(joined(row[language] for row in words[name].values()) for name in ("instruments", "tones", "moods")),

@@ -71,7 +71,7 @@ def said_tempo(song, rng):
     """The number that a caption says: often the nearest one, else one that is still nearest to this tempo."""
     bpm = round(song.bpm)
     if rng.random() < 0.5:
-        near = [other for other in range(bpm - 4, bpm + 5) if nearest_beat(other) == song.beat]
+        near = [other for other in range(bpm - 9, bpm + 10) if nearest_beat(other) == song.beat]
         bpm = near[rng.integers(len(near))]
     return bpm
 

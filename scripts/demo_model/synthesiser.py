@@ -14,28 +14,7 @@ import numpy as np
 from instruments import BASS_NOTES, LEAD_NOTES, PLAYERS, RATE, count_silence, mix, player
 
 FRAME_RATE = 50
-BEATS = (
-    18,
-    19,
-    20,
-    21,
-    22,
-    23,
-    24,
-    25,
-    26,
-    28,
-    30,
-    32,
-    34,
-    36,
-    38,
-    40,
-    42,
-    44,
-    47,
-    50,
-)  # frames; 3000 / them is the bpm
+BEATS = (18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 50)  # frames; 3000 / them is the bpm: 167 to 60
 KEYS = {
     "C": (0, "major"),
     "G": (7, "major"),
@@ -74,61 +53,61 @@ DARK, BRIGHT = "dark", "bright"
 # What a style is made of. Chords are (instrument, manner); None among the choices means that the player may be silent.
 STYLES = {
     "80s pop": {
-        "beats": (23, 24, 25, 26, 28, 30), "kit": "electronic", "drums": ("backbeat", "four on the floor"),
+        "beats": (24, 26, 28), "kit": "electronic", "drums": ("backbeat", "four on the floor"),
         "bass": {BRIGHT: (("synth bass", "octaves"), ("synth bass", "eighths")), DARK: (("synth bass", "eighths"),)},
         "chords": {BRIGHT: (("synth chords", "offbeats"),), DARK: (("synth pad", "held"),)},
         "lead": {BRIGHT: ("synth lead", "bells"), DARK: ("flute", None)},
     },
     "rock": {
-        "beats": (18, 19, 20, 21, 22, 23, 24, 25, 26, 28), "kit": "acoustic", "drums": ("rock", "driving"),
+        "beats": (18, 20, 22, 24, 26, 28), "kit": "acoustic", "drums": ("rock", "driving"),
         "bass": {BRIGHT: (("plucked bass", "eighths"),), DARK: (("plucked bass", "eighths"),)},
         "chords": {BRIGHT: (("guitar", "eighths"), ("guitar", "beats")), DARK: (("guitar", "beats"),)},
         "lead": {BRIGHT: ("synth lead", None), DARK: (None,)},
     },
     "techno": {
-        "beats": (20, 21, 22, 23, 24, 25), "kit": "electronic", "mode": ("minor",), "drums": ("techno",),
+        "beats": (20, 22, 24), "kit": "electronic", "mode": ("minor",), "drums": ("techno",),
         "bass": {BRIGHT: (("synth bass", "offbeats"),), DARK: (("synth bass", "offbeats"), ("deep bass", "offbeats"))},
         "chords": {BRIGHT: (("synth chords", "syncopated"),), DARK: (("synth pad", "held"), None)},
         "lead": {BRIGHT: ("square lead", "synth lead"), DARK: (None,)},
     },
     "lo-fi hip hop": {
-        "beats": (32, 34, 36, 38, 40), "kit": "soft", "drums": ("boom bap", "half time"), "swing": True,
+        "beats": (32, 36, 40), "kit": "soft", "drums": ("boom bap", "half time"), "swing": True,
         "bass": {DARK: (("deep bass", "long"), ("plucked bass", "root and fifth"))},
         "chords": {DARK: (("electric piano", "two"), ("electric piano", "syncopated"))},
         "lead": {DARK: ("flute", "bells", None)},
     },
     "reggae": {
-        "beats": (36, 38, 40, 42, 44), "kit": "acoustic", "drums": ("one drop",),
+        "beats": (36, 40, 44), "kit": "acoustic", "drums": ("one drop",),
         "bass": {BRIGHT: (("deep bass", "riddim"),), DARK: (("deep bass", "riddim"),)},
         "chords": {BRIGHT: (("guitar", "offbeats"),), DARK: (("electric piano", "offbeats"),)},
         "lead": {BRIGHT: ("synth lead", None), DARK: ("flute", None)},
     },
     "jazz": {
-        "beats": (18, 19, 20, 21, 22, 23, 24, 25, 26, 28, 30), "kit": "soft", "drums": ("swing",), "swing": True,
+        "beats": (18, 20, 22, 24, 26, 28), "kit": "soft", "drums": ("swing",), "swing": True,
         "bass": {BRIGHT: (("plucked bass", "walking"),), DARK: (("plucked bass", "walking"),)},
         "chords": {BRIGHT: (("piano", "charleston"),), DARK: (("electric piano", "charleston"),)},
         "lead": {BRIGHT: ("bells",), DARK: ("flute", None)},
     },
     "waltz": {
-        "beats": (18, 19, 20, 21, 22, 24, 26, 28, 30), "kit": "soft", "meter": 3, "drums": ("waltz", None),
+        "beats": (18, 20, 22, 24, 26, 28), "kit": "soft", "meter": 3, "drums": ("waltz", None),
         "bass": {BRIGHT: (("plucked bass", "ones"),), DARK: (("plucked bass", "ones"),)},
         "chords": {BRIGHT: (("piano", "oom-pah"),), DARK: (("electric piano", "oom-pah"),)},
         "lead": {BRIGHT: ("bells", "flute"), DARK: ("flute",)},
     },
     "ambient": {
-        "beats": (38, 40, 42, 44, 47, 50), "kit": "soft", "drums": (None,),
+        "beats": (40, 44, 50), "kit": "soft", "drums": (None,),
         "bass": {BRIGHT: (None,), DARK: (("deep bass", "long"), None)},
         "chords": {BRIGHT: (("synth pad", "held"),), DARK: (("synth pad", "held"),)},
         "lead": {BRIGHT: ("bells",), DARK: ("flute", None)},
     },
     "chiptune": {
-        "beats": (18, 19, 20, 21, 22, 23, 24, 25), "kit": "electronic", "drums": ("backbeat", "driving"),
+        "beats": (18, 20, 22, 24), "kit": "electronic", "drums": ("backbeat", "driving"),
         "bass": {BRIGHT: (("synth bass", "octaves"), ("synth bass", "eighths"))},
         "chords": {BRIGHT: (("arpeggio", "held"),)},
         "lead": {BRIGHT: ("square lead",)},
     },
     "ballad": {
-        "beats": (38, 40, 42, 44, 47, 50), "kit": "acoustic", "drums": ("half time", None, None),
+        "beats": (40, 44, 50), "kit": "acoustic", "drums": ("half time", None, None),
         "bass": {BRIGHT: (("plucked bass", "long"), None), DARK: (("deep bass", "long"), None)},
         "chords": {BRIGHT: (("piano", "eighths"), ("piano", "beats")), DARK: (("electric piano", "eighths"),)},
         "lead": {BRIGHT: ("bells", None), DARK: ("flute", None)},

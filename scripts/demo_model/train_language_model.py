@@ -190,7 +190,7 @@ def main():
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--text-steps", type=int, default=1500, help="first steps of the text encoder alone")
     parser.add_argument(
-        "--beginning-steps", type=int, default=1000, help="steps of which every other is on the beginnings of pieces"
+        "--beginning-steps", type=int, default=1000, help="steps of which three in four are on the beginnings of pieces"
     )
     parser.add_argument("--long-steps", type=int, default=200, help="the last steps, on whole pieces of 30 s")
     parser.add_argument("--rows", type=int, default=5)
@@ -201,7 +201,9 @@ def main():
     arguments = parser.parse_args()
     folder = os.path.join(arguments.output, "model")
     path = os.path.join(arguments.output, STATE)
-    tokenizer = load_tokenizer(folder) if os.path.exists(path) else train_tokenizer(folder)
+    os.makedirs(arguments.output, exist_ok=True)
+    trained_before = folder if os.path.exists(path) else arguments.start and os.path.join(arguments.start, "model")
+    tokenizer = load_tokenizer(trained_before) if trained_before else train_tokenizer(folder)
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     network = LanguageModel(len(tokenizer))
@@ -227,7 +229,7 @@ def main():
         )
         for group in optimizer.param_groups:
             group["lr"] = rate + 1e-5
-        beginnings = step % 2 == 0 and step >= arguments.steps - arguments.long_steps - arguments.beginning_steps
+        beginnings = step % 4 != 3 and step >= arguments.steps - arguments.long_steps - arguments.beginning_steps
         clips.rows = max(1, arguments.rows // 3) if long else 4 * arguments.rows if beginnings else arguments.rows
         columns = LONGEST if long else COLUMNS // 4 if beginnings else COLUMNS
         each, told = losses(network, clips.batch(step, columns, beginnings and not long), arguments.half)
