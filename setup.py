@@ -65,6 +65,7 @@ setup(
         "tutorials": TUTORIALS,
         "mindnlp": MINDNLP,
         "ray": ["ray>=2.9"],
+        "completion": ["argcomplete>=3"],  # of commands and options in a shell
         "demo": ORACLE + ["librosa>=0.10"],  # to train and judge the demo model again
     },
     entry_points={"console_scripts": ["mindmusicgen=mindmusicgen.cli:main"]},

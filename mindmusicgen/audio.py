@@ -18,7 +18,9 @@ FORMATS = {  # container, and for each bit depth its encoding, the default first
     ".wav": ("WAV", {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}),
     ".flac": ("FLAC", {24: "PCM_24", 16: "PCM_16"}),
     ".ogg": ("OGG", {None: "VORBIS"}),
+    ".mp3": ("MP3", {None: "MPEG_LAYER_III"}),
 }
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 NORMALIZATIONS = ("none", "peak", "loudness")
 PEAK = 10 ** (-1 / 20)  # -1 dBFS: room for what lossy encoders add
 LOUDNESS = -14.0  # LUFS: what streaming services play at
@@ -105,9 +107,20 @@ def check_format(path, bit_depth=None):
             f"output {quoted(path)} ends in {quoted(ending) if ending else 'nothing'}; expected one of "
             f"{', '.join(FORMATS)}"
         )
+    if ending == ".mp3" and not _writes_mp3():
+        raise InputError(
+            f"output {quoted(path)} ends in '.mp3', which this libsndfile cannot write; take .flac or .ogg"
+        )
     if bit_depth is not None and bit_depth not in FORMATS[ending][1]:
         depths = " or ".join(str(depth) for depth in FORMATS[ending][1] if depth) or "none"
         raise InputError(f"bit depth {bit_depth} does not exist in {ending} files; expected {depths}")
+
+
+def _writes_mp3():
+    """Whether libsndfile can, which it has been able to since version 1.1."""
+    import soundfile
+
+    return "MP3" in soundfile.available_formats()
 
 
 def normalized(samples, sampling_rate, how="none"):
@@ -144,7 +157,7 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
     """Write one clip; the file appears whole or not at all.
 
     Args:
-        path (str): file ending in .wav, .flac or .ogg (Vorbis).
+        path (str): file ending in .wav, .flac, .ogg (Vorbis) or .mp3.
         samples (numpy.ndarray | Tensor): floats, [channels, samples], [samples, channels] or [samples], of 1 or 2
             channels; beyond -1 to 1 they are clipped.
         sampling_rate (int): samples per second.
@@ -166,6 +179,8 @@ def write_audio(path, samples, sampling_rate, normalize="none", bit_depth=None, 
     sampling_rate = checked_rate(sampling_rate)
     values = normalized(as_clip(f"the audio for {quoted(path)}", samples, loudest=np.inf), sampling_rate, normalize)
     kind, subtypes = FORMATS[os.path.splitext(path)[1].lower()]
+    if kind == "MP3" and sampling_rate not in MP3_RATES:
+        raise InputError(f"output {quoted(path)} cannot have {sampling_rate} samples a second; take .flac or .ogg")
     subtype = subtypes[next(iter(subtypes)) if bit_depth is None else bit_depth]
     layout = {"samplerate": sampling_rate, "channels": len(values), "format": kind, "subtype": subtype}
     try:

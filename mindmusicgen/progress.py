@@ -5,7 +5,9 @@ import sys
 
 from tqdm.auto import tqdm
 
-from .telling import Patient
+from .telling import Patient, tell
+
+MOMENT = 1.0  # seconds in which a bar would only flicker
 
 
 def someone_watches():
@@ -16,13 +18,31 @@ def someone_watches():
     return "ipykernel" in sys.modules
 
 
+def announce(line):
+    """Tell a line to whoever watches."""
+    if someone_watches():
+        tell(line, error=True)
+
+
 def progress_bar(**options):
     """A tqdm bar on standard error that goes on counting when nobody can see it any more."""
     return tqdm(file=Patient(sys.stderr), **options)
 
 
+def loading_bar(size):
+    """A bar of the seconds left for `size` numbers to be read, where a person watches; not of what takes a moment."""
+    return progress_bar(
+        total=size,
+        desc="loading",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {remaining} left",
+        delay=MOMENT,
+        disable=not someone_watches(),
+        leave=False,
+    )
+
+
 class Progress:
-    """Context that shows how many of `columns` are done.
+    """Context that shows how many of `columns` are done, and that graphs are prepared until the first of them are.
 
     Args:
         columns (int): how many columns will be made.
@@ -35,6 +55,7 @@ class Progress:
         layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} s of audio [{elapsed}<{remaining}]"
         self.bar = progress_bar(
             total=columns / frame_rate,
+            desc="preparing",
             bar_format=layout,
             disable=not (someone_watches() if show is None else show),
             leave=False,
@@ -48,4 +69,5 @@ class Progress:
 
     def update(self, done):
         """`done` columns have been made so far."""
+        self.bar.set_description("making", refresh=False)
         self.bar.update(done / self.frame_rate - self.bar.n)

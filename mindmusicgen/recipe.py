@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 
 LONGEST_TEXT = 600  # bytes of a text in a recipe
 LONGEST_COMMENT = 2000  # bytes: libsndfile silently leaves out a .wav file's comment of 2,048 or more
+SHORTENED = re.compile(r"\.\.\. \(\d+ characters, SHA-256 [0-9a-f]{64}\)$")
 
 
 def recipe_comment(recipe):
@@ -37,3 +39,24 @@ def _shortened(text, longest):
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()
     return f"{text[: longest // 4]}... ({len(text)} characters, SHA-256 {digest})"
+
+
+def recipe_of(comment):
+    """The recipe in a file's comment; an empty one if the comment is something else.
+
+    Args:
+        comment (str): from `read_comment`.
+
+    Returns:
+        dict
+    """
+    try:
+        recipe = json.loads(comment)
+    except (ValueError, RecursionError):
+        return {}
+    return recipe if isinstance(recipe, dict) else {}
+
+
+def is_shortened(text):
+    """Whether a recipe holds only the beginning of a text."""
+    return bool(SHORTENED.search(text))

@@ -163,7 +163,10 @@ def comment_of(path):
     """The comment in a file; see `audio.read_comment`."""
     file = SoundFile(path)
     with file._readable(), Part(path, *file.parts[0]) as source, _Forward(source) as opened:
-        return opened.comment
+        comment = opened.comment
+    with contextlib.suppress(UnicodeError):  # libsndfile takes the UTF-8 of an .mp3 for Latin-1
+        return comment.encode("latin-1").decode()
+    return comment
 
 
 class _Bytes:

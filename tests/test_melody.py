@@ -353,7 +353,7 @@ class TestCommand:
         assert cli.main(["generate", PROMPT, *tune, "--seed", "7", "--output", str(tmp_path / "a.wav")]) == 0
         assert soundfile.info(tmp_path / "a.wav").duration == pytest.approx(0.2)
         capsys.readouterr()
-        assert cli.main(["info", str(tmp_path / "a.wav")]) == 0
+        assert cli.main(["info", str(tmp_path / "a.wav"), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["melody"] == ["tune.wav"]
         more = ["--audio", str(tmp_path / "a.wav"), "--output", str(tmp_path / "b.wav")]  # and no words
         assert cli.main(["generate", *tune, *more]) == 0

@@ -594,6 +594,7 @@ def test_command_line(use_kernels, tmp_path, capsys):
             "20",
             "--seed",
             "1",
+            "--force",
             "--output",
             str(path),
         ]

@@ -1,13 +1,12 @@
 """What a prompt is to become, whether that exists already, and which prompts go together through the model."""
 
-import glob
-import hashlib
 import json
 import os
 from dataclasses import dataclass
 
 from .. import __version__
 from ..audio import read_comment
+from ..checkpoint.fingerprint import fingerprint
 from ..checkpoint.folder import load_config, load_generation_config
 from ..errors import InputError
 from ..generation import settings
@@ -15,10 +14,6 @@ from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..processing import MAX_TOKENS
 from ..recipe import recipe_comment
 from .prompts import Prompt, at_line
-
-SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
-PAGE = 4096
-CONTENTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.th", "tokenizer.json", "spiece.model")
 
 
 @dataclass(frozen=True)
@@ -108,19 +103,6 @@ def _recipe_of(prompt):
     if prompt.negative_text:
         recipe["negative_prompt"] = prompt.negative_text
     return recipe | prompt.settings | {"seed": prompt.seed}
-
-
-def fingerprint(folder):
-    """Twelve hex digits that change when a model's files do; of large files a sample is read."""
-    digest = hashlib.sha256()
-    for path in sorted({path for name in CONTENTS for path in glob.glob(os.path.join(glob.escape(folder), name))}):
-        size = os.path.getsize(path)
-        digest.update(f"{os.path.basename(path)} {size} ".encode())
-        with open(path, "rb") as file:
-            for i in range(SAMPLED_PAGES if size > SAMPLED_PAGES * PAGE else 1):
-                file.seek(i * size // SAMPLED_PAGES)
-                digest.update(file.read(PAGE if size > SAMPLED_PAGES * PAGE else size))
-    return digest.hexdigest()[:12]
 
 
 def batches(pieces, most):

@@ -1,7 +1,7 @@
 """A file of prompts: one JSON object a line, checked before anything is generated.
 
-{"text": "calm piano"}
-{"text": "80s pop", "id": "pop", "seed": 7, "duration": 20, "negative_text": "vocals", "guidance_scale": [4, 2]}
+{"prompt": "calm piano"}
+{"prompt": "80s pop", "id": "pop", "seed": 7, "duration": 20, "negative": "vocals", "guidance_scale": [4, 2]}
 """
 
 import json
@@ -14,6 +14,7 @@ from ..words import check_words
 
 SETTINGS = ("duration", "extend_stride", "guidance_scale", "temperature", "top_k", "top_p", "do_sample")
 FIELDS = ("text", "id", "seed", "negative_text", *SETTINGS)
+SAME = {"prompt": "text", "negative": "negative_text", "negative_prompt": "negative_text"}  # other names of fields
 LONGEST_ID = 100  # characters, and twice as many bytes: with its ending it is to fit into 255 bytes
 NO_NAME = re.compile(r'^[.\s]|[/\\:*?"<>|\x00-\x1f\x7f]|[.\s]$')
 
@@ -104,6 +105,10 @@ def _kind(value):
 
 def _prompt(number, fields, defaults, seed):
     """A line's `Prompt`. Settings are checked later, against the model."""
+    for name in [name for name in fields if name in SAME]:
+        if SAME[name] in fields:
+            raise InputError(f"{name} and {SAME[name]} are two names of one thing; give one of them")
+        fields[SAME[name]] = fields.pop(name)
     unknown = sorted(set(fields) - set(FIELDS))
     if unknown:
         raise InputError(f"unknown field {unknown[0]!r}; expected {', '.join(FIELDS)}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError, clip
 from ..models.convolutions import Conv1d, ConvTranspose1d
+from ..progress import loading_bar
 
 # Training statistics of the codec's codebooks: present in checkpoints, without a meaning for inference.
 BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)$")
@@ -209,9 +210,13 @@ def load(network, tensors, source, plan=None, width=None):
     def fill(entry):
         name, parameter = entry
         loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
+        return parameter.size
 
-    with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(fill, network.parameters_and_names()))  # list: raise what a thread raised
+    entries = list(network.parameters_and_names())
+    bar = loading_bar(sum(parameter.size for _, parameter in entries))
+    with ThreadPoolExecutor(READERS) as pool, bar:
+        for size in pool.map(fill, entries):  # raises what a thread raised
+            bar.update(size)
     loader.finish(network.config.decoder.hidden_size if width is None else width)
 
 

@@ -3,11 +3,13 @@
 import errno
 import glob
 import os
+import queue
+import threading
 from pathlib import Path
 
 from ..errors import InputError, clip, shown
-from ..progress import someone_watches
-from ..telling import tell
+from ..interrupt import blocked
+from ..progress import announce
 from .json_file import read_json
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
@@ -20,6 +22,7 @@ AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
 AUDIOCRAFT_PARTS = ("t5", "encodec")  # subfolders beside them, for what those files only name
 SMALL_FILES = (".json", ".model", ".txt")
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+PATIENCE = 7.0  # seconds for the hub's first answer; alone, its library tries for half a minute and more
 MIRROR = "give a local folder, or set HF_ENDPOINT to a mirror such as https://hf-mirror.com"
 
 
@@ -99,9 +102,8 @@ def _download(model, options, weights):
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    if someone_watches():  # an unreachable hub takes half a minute of silent retries
-        tell(f"asking the hub for {model}", error=True)
-    names = HfApi().list_repo_files(model, revision=options["revision"])
+    announce(f"asking the hub for {model}")
+    names = _within(PATIENCE, lambda: HfApi().list_repo_files(model, revision=options["revision"]))
 
     def fetch(chosen):
         return snapshot_download(model, allow_patterns=list(map(glob.escape, chosen)), **options)
@@ -115,6 +117,32 @@ def _download(model, options, weights):
             fetch([name for name in chosen if name not in last])
         fetch(last)
     return folder
+
+
+def _within(seconds, ask):
+    """What a question to the hub gives, if that comes in time; the thread that waits on goes with the process.
+
+    Raises:
+        TimeoutError: if it did not come.
+        Exception: what the question raised.
+    """
+    came = queue.SimpleQueue()
+
+    def work():
+        try:
+            came.put((ask(), None))
+        except BaseException as error:
+            came.put((None, error))
+
+    with blocked():
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = came.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return answer
 
 
 def _parent(name):

@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 COMMANDS = {  # each writes into OUTPUT
     "batch": "batch prompts.jsonl --model model --output OUTPUT --duration 0.3 --batch-size 2 --format ogg",
     "train": "train --data data --model model --output OUTPUT --steps 16 --batch 2 --seconds 1",
-    "generate": "generate one two --model model --duration 0.5 --seed 3 --output OUTPUT/a.flac --codes OUTPUT/a.npz",
+    "generate": "generate one two -m model -d 0.5 -s 3 --force -o OUTPUT/a.flac --codes OUTPUT/a.npz",
     "convert": "convert model --output OUTPUT/native",
 }
 # A training that writes its checkpoint after every step, so that kills meet it writing.

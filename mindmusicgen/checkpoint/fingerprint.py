@@ -1,0 +1,22 @@
+"""What tells a model's files from any others: kept in the file of every piece that they make."""
+
+import glob
+import hashlib
+import os
+
+SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
+PAGE = 4096
+CONTENTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.th", "tokenizer.json", "spiece.model")
+
+
+def fingerprint(folder):
+    """Twelve hex digits that change when a model's files do; of large files a sample is read."""
+    digest = hashlib.sha256()
+    for path in sorted({path for name in CONTENTS for path in glob.glob(os.path.join(glob.escape(folder), name))}):
+        size = os.path.getsize(path)
+        digest.update(f"{os.path.basename(path)} {size} ".encode())
+        with open(path, "rb") as file:
+            for i in range(SAMPLED_PAGES if size > SAMPLED_PAGES * PAGE else 1):
+                file.seek(i * size // SAMPLED_PAGES)
+                digest.update(file.read(PAGE if size > SAMPLED_PAGES * PAGE else size))
+    return digest.hexdigest()[:12]

@@ -1,0 +1,287 @@
+"""`mindmusicgen generate`: prompts to music, in files or on standard output."""
+
+import contextlib
+import os
+import sys
+import time
+
+from ..errors import InputError
+from ..recipe import recipe_comment
+from ..telling import quoted, tell
+from . import flags
+from .like import make_like
+from .outputs import each_anyway, free_paths, output_paths, write_clip
+from .play import check_player, play
+from .request import prepare, recipe
+
+
+def add_generate(parser):
+    parser.usage = "mindmusicgen generate [PROMPT ...] [-o FILE] [-d SECONDS] [-m MODEL] [-s SEED] [options]"
+    parser.epilog = flags.examples(
+        '"calm piano" -d 20 -s 7 -o calm.flac --play',
+        "prompts.txt -m facebook/musicgen-small           # a prompt on each line",
+        '"a waltz" --audio riff.wav -d 60 -o longer.mp3    # goes on from a recording',
+        "--like calm.flac -o again.flac                   # the same piece, from the recipe in its file",
+        "--like calm.flac --seed 8 --temperature 1.2      # a variation",
+        '"techno, 130 bpm" -d 120 -o - | aplay            # plays while it is being made',
+    ).replace("mindmusicgen", "mindmusicgen generate")
+    parser.add_argument(
+        "prompts",
+        nargs="*",
+        metavar="PROMPT",
+        help="what the music should be, or a .txt file with a prompt on each line; several make a batch",
+    )
+    flags.add_model(parser)
+    parser.add_argument("--mindir", metavar="FOLDER", help="in place of a model, the files that export wrote")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "-d",
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="seconds of new music (10); beyond 30 the model's window slides",
+    )
+    length.add_argument("--max-new-tokens", type=int, metavar="N", help="columns of codes in place of a duration")
+    parser.add_argument(
+        "--extend-stride", type=float, metavar="SECONDS", help="seconds of new music in each further window (18)"
+    )
+    _add_sources(parser)
+    flags.add_negative(parser)
+    parser.add_argument("--copies", type=int, default=1, metavar="N", help="pieces for each prompt (1)")
+    parser.add_argument("-s", "--seed", type=int, help="repeat a result; piece i uses seed + i (default: a fresh one)")
+    _add_files(parser.add_argument_group("files"))
+    flags.add_sampling(parser)
+    flags.add_computing(parser, quantization=True)
+    parser.set_defaults(run=run_generate, weights=None)
+
+
+def _add_sources(parser):
+    """What the music follows besides words."""
+    parser.add_argument(
+        "--audio", action="append", metavar="FILE", help="audio or codes (.npz) to continue; give one, or one a prompt"
+    )
+    parser.add_argument(
+        "--melody",
+        action="append",
+        metavar="FILE",
+        help="audio whose melody a melody model follows; one, or one a prompt",
+    )
+    parser.add_argument(
+        "--like",
+        metavar="FILE",
+        help="the recipe in this piece's file says what the command does not: the piece again, or a variation",
+    )
+
+
+def _add_files(group):
+    group.add_argument(
+        "-o",
+        "--output",
+        default="out.wav",
+        metavar="FILE",
+        help=f"{flags.AUDIO_FILE} (out.wav); - streams to standard output while the music is made",
+    )
+    flags.add_force(group)
+    flags.add_sound(group)
+    group.add_argument("--raw", action="store_true", help="with --output -: bare 16 bit samples without a WAV header")
+    group.add_argument("--codes", metavar="FILE", help="also write the codes into this .npz file")
+    group.add_argument("--plot", metavar="FILE", help="also draw waveform, spectrogram and codes into this .png file")
+    group.add_argument("--play", action="store_true", help="play the music when it is made")
+
+
+def run_generate(arguments, interrupts):
+    """`mindmusicgen generate`"""
+    arguments.prompts = [line for word in arguments.prompts for line in _lines(word)]
+    if arguments.like:
+        make_like(arguments)
+    _check_generate(arguments)
+    flags.opening(arguments.mindir or arguments.model or "demo")
+    flags.use_device(arguments)
+    if arguments.output == "-":
+        with _standard_output() as pipe:
+            _stream(arguments, interrupts, pipe)
+        return
+    model, inputs, options = prepare(arguments)
+    started = time.perf_counter()
+    interrupts.check()
+    with _enough_memory(arguments, model, options):
+        made = model.generate(**inputs, **options, return_dict_in_generate=True)
+    interrupts.check()
+    audio = made.audio_values.asnumpy()
+    taken = time.perf_counter() - started
+    paths, codes, pictures = _paths(arguments)  # asked for now: minutes have passed
+    with each_anyway() as attempt:  # what took minutes is not lost because something else cannot be written
+        for number, (path, clip, seed) in enumerate(zip(paths, audio, made.seeds, strict=True)):
+            comment = recipe_comment(recipe(arguments, options, number // arguments.copies, seed))
+            attempt(write_clip, arguments, path, clip, model.sampling_rate, f", seed {seed}", comment)
+        if arguments.codes:
+            attempt(_write_codes, codes[0], made.audio_codes, model)
+        if arguments.plot:
+            attempt(_plot, arguments, pictures, audio, made.audio_codes.asnumpy(), model)
+    tell(f"{taken:.1f} s for {audio.shape[0] * audio.shape[2] / model.sampling_rate:.1f} s of music", error=True)
+    for path in paths if arguments.play else ():
+        play(path, interrupts)
+
+
+def _lines(word):
+    """The prompts in a word of the command line: the word itself, or the lines of a .txt file."""
+    if not word.endswith(".txt") or "\n" in word:
+        return [word]
+    try:
+        with open(word, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file.read().split("\n")]
+    except OSError as error:
+        raise InputError(
+            f"the prompts {quoted(word)} cannot be read: {error.strerror}; expected a text file"
+        ) from error
+    except ValueError as error:  # a zero byte in its name, too
+        raise InputError(f"the prompts {quoted(word)} are not UTF-8 text; save the file as UTF-8") from error
+    if not any(lines):
+        raise InputError(f"the prompts {quoted(word)} hold no line; write a prompt on each")
+    return [line for line in lines if line]
+
+
+def _pieces(arguments):
+    return max(len(arguments.prompts), 1) * arguments.copies
+
+
+def _paths(arguments):
+    """Files to write, none of which is there: of the pieces, of the codes, of the pictures."""
+    wanted = [(arguments.output, _pieces(arguments))]
+    wanted += [(arguments.codes, 1)] if arguments.codes else []
+    wanted += [(arguments.plot, _pieces(arguments))] if arguments.plot else []
+    found = free_paths(wanted, arguments.force)
+    pieces, codes = found.pop(0), found.pop(0) if arguments.codes else []
+    return pieces, codes, found[0] if found else []
+
+
+def _write_codes(path, codes, model):
+    from ..codes_file import save_codes
+
+    save_codes(path, codes, model.sampling_rate, model.frame_rate)
+    tell(f"{path}: codes")
+
+
+def _check_generate(arguments):
+    """Refuse what can be refused before anything is loaded."""
+    from ..audio import check_output
+    from ..codes_file import check_codes_path
+    from ..words import check_words
+
+    if arguments.copies < 1:
+        raise InputError(f"copies is {arguments.copies}; expected a whole number of at least 1")
+    pieces = _pieces(arguments)
+    if arguments.output == "-":
+        if pieces > 1:
+            raise InputError(f"standard output takes one piece, not {pieces}; give one prompt, or --output FILE")
+        if arguments.normalize not in (None, "none") or arguments.bit_depth not in (None, 16) or arguments.codes:
+            raise InputError("a stream has 16 bit, is not normalized and keeps no codes; use --output FILE for that")
+        if arguments.plot:
+            raise InputError("a stream keeps nothing to draw; use --output FILE with --plot")
+        if arguments.play:
+            raise InputError("a stream goes to whatever plays it; use --output FILE with --play")
+    elif arguments.raw:
+        raise InputError("--raw belongs to --output -; a file has a header")
+    else:
+        for path in (*output_paths(arguments.output, pieces), *_paths(arguments)[0]):
+            check_output(path, arguments.bit_depth)
+        if arguments.play:
+            check_player(arguments.output)
+    if arguments.codes:
+        check_codes_path(arguments.codes)
+    if arguments.plot:
+        from ..display import check_picture
+
+        for path in output_paths(arguments.plot, pieces):
+            check_picture(path)
+    for prompt in arguments.prompts:
+        check_words("a prompt", prompt)
+    if arguments.negative_prompt is not None and not arguments.prompts:
+        raise InputError("a negative prompt needs a prompt beside it; describe the music as well")
+    if arguments.negative_prompt is not None:
+        check_words("the negative prompt", arguments.negative_prompt)
+    if arguments.mindir and (arguments.output == "-" or arguments.melody or arguments.quantization):
+        raise InputError(
+            "--mindir makes files from text and audio prompts; leave --output -, --melody, --quantization out"
+        )
+    for name, given in (("audio prompts", arguments.audio), ("melodies", arguments.melody)):
+        if given and len(given) not in (1, max(len(arguments.prompts), 1)):
+            raise InputError(
+                f"there are {len(given)} {name} for {len(arguments.prompts)} prompts; give one, or one each"
+            )
+
+
+def _plot(arguments, paths, audio, codes, model):
+    """A picture of each piece."""
+    from ..display import plot_piece, save_picture
+
+    for number, path in enumerate(paths):
+        prompt = arguments.prompts[number // arguments.copies] if arguments.prompts else ""
+        title = prompt if len(prompt) <= 80 else prompt[:77] + "..."
+        title = title.replace("$", r"\$")  # two of them would begin a formula
+        save_picture(plot_piece(audio[number], model.sampling_rate, codes[number], model.frame_rate, title), path)
+        tell(f"{path}: waveform, spectrogram and codes")
+
+
+@contextlib.contextmanager
+def _standard_output():
+    """Standard output for audio alone: whatever else is printed goes to standard error."""
+    sys.stdout.flush()
+    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    try:
+        yield pipe
+    finally:
+        os.dup2(pipe.fileno(), 1)
+        pipe.close()
+
+
+def _stream(arguments, interrupts, pipe):
+    """Generate one piece into a pipe, second by second."""
+    from ..audio import PcmStream
+
+    model, inputs, options = prepare(arguments)
+    options["seed"] = _seed(options["seed"])
+    tell(f"seed {options['seed']}", error=True)
+    total, output = None, None
+
+    def see(done, of):
+        nonlocal total
+        total = of
+
+    hop = model.config.audio_encoder.hop_length
+    try:
+        with _enough_memory(arguments, model, options):
+            for chunk in model.stream(**inputs, **options, callback=see):
+                interrupts.check()
+                audio = chunk.asnumpy()[0]
+                if output is None:
+                    output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not arguments.raw)
+                output.write(audio)
+    except BrokenPipeError:
+        tell(f"mindmusicgen: whoever listened has stopped; {_streamed(output)}", error=True)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(_streamed(output)) from interrupt
+    except OSError as error:
+        raise InputError(f"standard output cannot be written ({error.strerror}); {_streamed(output)}") from error
+
+
+def _streamed(output):
+    """How much of a stream was written."""
+    return f"{output.seconds if output else 0:.1f} s were written to standard output"
+
+
+def _seed(seed):
+    import secrets
+
+    return secrets.randbits(31) if seed is None else seed
+
+
+def _enough_memory(arguments, model, options):
+    """While pieces are made: what fits, if they do not."""
+    if arguments.mindir:  # runs without the modules of the networks
+        return contextlib.nullcontext()
+    from ..checkpoint.info import enough_memory
+
+    seconds = options["duration"] if "duration" in options else arguments.max_new_tokens / model.frame_rate
+    return enough_memory(model, seconds, _pieces(arguments))

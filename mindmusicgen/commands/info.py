@@ -1,0 +1,75 @@
+"""`mindmusicgen info`: what a model is and needs, or how a piece of music was made."""
+
+import contextlib
+import os
+
+from ..errors import InputError
+from ..telling import tell
+from . import flags
+
+SAID = {"do_sample": "sampling", "weights": "fingerprint", "mindmusicgen": "made by mindmusicgen"}
+
+
+def add_info(parser):
+    parser.usage = "mindmusicgen info MODEL|AUDIO [-d SECONDS] [--batch-size N] [options]"
+    parser.epilog = flags.examples("info out.wav", "info facebook/musicgen-small -d 30", "info demo --table")
+    parser.add_argument(
+        "model", metavar="MODEL|AUDIO", help="folder or hub id of a model, or an audio file that generate wrote"
+    )
+    parser.add_argument(
+        "-d", "--duration", type=float, default=10.0, metavar="SECONDS", help="seconds of music to plan for (10)"
+    )
+    flags.add_batch_size(parser, 1, "prompts at a time to plan for (1)")
+    parser.add_argument("--table", action="store_true", help="also the memory for other dtypes, lengths and batches")
+    parser.add_argument("--json", action="store_true", help="the recipe of an audio file as it is stored")
+    parser.set_defaults(run=run_info)
+
+
+def run_info(arguments, interrupts):
+    """`mindmusicgen info`"""
+    from ..samples import READABLE
+
+    if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
+        _tell_piece(arguments.model, arguments.json)
+        return
+    from ..checkpoint.info import describe
+    from ..checkpoint.sizes import PUBLISHED
+    from ..checkpoint.source import resolve
+
+    folder = arguments.model
+    if folder not in PUBLISHED:
+        folder = resolve(folder, **flags.source(arguments))
+    elif not os.path.isdir(folder):  # their sizes are known: nothing is downloaded to say them
+        with contextlib.suppress(InputError):
+            folder = resolve(folder, **(flags.source(arguments) | {"local_files_only": True}))
+    said = describe(folder, arguments.duration, arguments.batch, arguments.table, **flags.where(arguments))
+    for line in said.split("\n"):
+        tell(line)
+
+
+def _tell_piece(path, as_json):
+    """How a piece was made, a line for each thing that its file says."""
+    from ..audio import read_comment
+    from ..recipe import recipe_of
+    from ..sound_file import SoundFile
+
+    comment = read_comment(path)
+    if as_json:
+        tell(comment or "{}")
+        return
+    file, recipe = SoundFile(path), recipe_of(comment)
+    channels = {1: "mono", 2: "stereo"}.get(file.channels, f"{file.channels} channels")
+    tell(f"{path}: {file.seconds:.2f} s, {channels}, {file.rate} Hz")
+    if not recipe:
+        tell(f"  {comment or 'it does not say how it was made'}")
+    widest = max((len(SAID.get(name, name)) for name in recipe), default=0)
+    for name in sorted(recipe, key=lambda name: name != "prompt"):
+        tell(f"  {SAID.get(name, name).replace('_', ' '):{widest}}  {_said(recipe[name])}")
+
+
+def _said(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else value

@@ -1,0 +1,24 @@
+"""`mindmusicgen prompts`: words and prompts that the demo model understands."""
+
+from ..telling import tell
+from . import flags
+
+
+def add_prompts(parser):
+    parser.usage = "mindmusicgen prompts [--count N] [-s SEED] [--language en|zh]"
+    parser.epilog = flags.examples("prompts --count 10 -s 3")
+    parser.add_argument("--count", type=int, default=5, metavar="N", help="new prompts to make up (5)")
+    parser.add_argument("-s", "--seed", type=int, help="the same number makes up the same prompts")
+    parser.add_argument("--language", default="en", help="en (default) or zh")
+    parser.set_defaults(run=run_prompts)
+
+
+def run_prompts(arguments, interrupts):
+    """`mindmusicgen prompts`"""
+    from ..prompts import demo_words, describe, invent
+
+    made = invent(arguments.count, arguments.seed, arguments.language)
+    chinese = arguments.language == "zh"
+    examples = [text for text in demo_words()["examples"] if (max(text) > "\u2e80") == chinese]
+    for line in [*describe(arguments.language), "", *examples, "", *made]:
+        tell(line)
