@@ -134,6 +134,14 @@ def test_documented_commands_exist():
             pytest.fail(f"{page}: mindmusicgen {' '.join(words)}")
 
 
+def test_documented_variables_exist():
+    package = ROOT / "mindmusicgen"
+    sources = [path.read_text(encoding="utf-8") for end in ("py", "c", "h") for path in package.rglob(f"*.{end}")]
+    known = {name for text in sources for name in re.findall(r"MINDMUSICGEN_[A-Z]+", text)}
+    named = {name for page in PAGES for name in re.findall(r"MINDMUSICGEN_[A-Z]+", read(page))}
+    assert len(named) >= 5 and named <= known, named - known
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The folder of the API reference's pages."""
@@ -151,6 +159,7 @@ def test_every_public_name_has_an_entry(reference):
     for name in mindmusicgen.__all__:
         assert name in entries, name
         assert name == "__version__" or 'class="docstring"' in entries[name], f"{name} has no docstring"
+    assert 'id="arguments"' in entries["MusicgenForConditionalGeneration"], "arguments are not a list"
 
 
 def test_the_reference_links_to_its_own_pages(reference):

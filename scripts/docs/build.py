@@ -43,7 +43,7 @@ def build(output):
     import pdoc
 
     modules = pages(public())
-    pdoc.render.configure(docformat="markdown", show_source=False, search=False)
+    pdoc.render.configure(docformat="google", show_source=False, search=False)
     # The name of a package alone would bring a page for everything in it.
     pdoc.pdoc("mindmusicgen", r"!mindmusicgen\..+", *modules[1:], output_directory=Path(output))
 
