@@ -57,8 +57,12 @@ def test_out_of_date_notebooks_are_told(tmp_path, monkeypatch):
         build.path_of(lesson, language).parent.mkdir(parents=True)
         nbformat.write(notebook, build.path_of(lesson, language))
     assert list(build.problems(lesson)) == []
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name="stderr", text="[WARNING] two\nlines")]
+    build.clean(notebook)
+    nbformat.write(notebook, build.path_of(lesson, language))
+    assert list(build.problems(lesson)) == ["tutorials/zh/01_x.ipynb prints to standard error: '[WARNING] two'"]
     lesson.write_text(lesson.read_text(encoding="utf-8").replace("print(1)", "print(2)"), encoding="utf-8")
-    assert len(list(build.problems(lesson))) == 2
+    assert len(list(build.problems(lesson))) == 3
 
 
 def runner():
@@ -91,6 +95,19 @@ def test_the_runner_names_the_cell_that_fails():
 def test_the_runner_names_the_cell_that_takes_too_long():
     with pytest.raises(RuntimeError, match=r"a\.ipynb: cell 1 \('import time'\) was still running after 3 s"):
         runner().execute(notebook_with("import time\ntime.sleep(60)"), "a.ipynb", 3)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys\nprint('odd', file=sys.stderr)",
+        "import logging\nlogging.warning('odd')",
+        "import warnings\nwarnings.warn('odd')",
+    ],
+)
+def test_the_runner_names_the_cell_that_complains(source):
+    with pytest.raises(RuntimeError, match=r"a\.ipynb: cell 2 \('import \w+'\) prints to standard error: '.*odd"):
+        runner().execute(notebook_with("x = 1", source), "a.ipynb", 60)
 
 
 def test_the_runner_leaves_gaps_out_and_takes_solutions(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from run import complaints, execute
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = Path(__file__).resolve().parent / "lessons"
@@ -72,7 +73,7 @@ def notebook_of(lesson, language):
 
 
 def clean(notebook):
-    """Leave of the outputs what is worth keeping: no progress bars, no warnings, small pictures."""
+    """Leave of the outputs what is worth keeping: no progress bars, small pictures."""
     notebook.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info")}
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
@@ -82,7 +83,7 @@ def clean(notebook):
         kept = []
         for output in cell.outputs:
             data = output.get("data", {})
-            if output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in data:
+            if "application/vnd.jupyter.widget-view+json" in data:
                 continue
             if "image/png" in data:
                 data["image/png"] = smaller(data["image/png"])
@@ -120,6 +121,7 @@ def problems(lesson):
             yield f"{name} has {len(text.encode()):,} bytes; at most {LARGEST:,} are meant"
         if any(cell.cell_type == "code" and cell.execution_count is None for cell in notebook.cells):
             yield f"{name} was not executed"
+        yield from (f"{name} prints to standard error: {line!r}" for line in complaints(notebook).values())
 
 
 def main(arguments=None):
@@ -135,8 +137,6 @@ def main(arguments=None):
         wrong = [sentence for lesson in lessons for sentence in problems(lesson)]
         print("\n".join(wrong) or f"{len(lessons)} lessons are up to date")
         return 1 if wrong else 0
-    from run import execute
-
     for lesson in lessons:
         for language in [chosen.language] if chosen.language else LANGUAGES:
             path, notebook = path_of(lesson, language), notebook_of(lesson, language)

@@ -2,8 +2,8 @@
 
     python scripts/tutorials/run.py [NOTEBOOK ...] [--seconds 90]
 
-Without names: every lesson and every solution of an exercise. Exits with 1 if a cell fails or a notebook takes longer
-than its seconds, and says which. Needs `pip install -e ".[tutorials]"`.
+Without names: every lesson and every solution of an exercise. Exits with 1 if a cell fails or prints to standard error,
+or a notebook takes longer than its seconds, and says which. Needs `pip install -e ".[tutorials]"`.
 """
 
 import argparse
@@ -39,7 +39,8 @@ def execute(notebook, name, seconds):
         float: the seconds it took.
 
     Raises:
-        RuntimeError: naming the notebook and the cell that failed or was running when time was up.
+        RuntimeError: naming the notebook and the cell that failed, printed to standard error, or was running when time
+            was up.
     """
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -70,7 +71,19 @@ def execute(notebook, name, seconds):
         except (CellTimeoutError, DeadKernelError) as error:
             what = f"was still running after {seconds} s" if isinstance(error, CellTimeoutError) else "ended the kernel"
             raise RuntimeError(f"{place(name, notebook, running)} {what}") from error
+    for index, line in complaints(notebook).items():
+        raise RuntimeError(f"{place(name, notebook, index)} prints to standard error: {line!r}")
     return time.monotonic() - started
+
+
+def complaints(notebook):
+    """The first line that each cell of an executed notebook printed to standard error, by the cell's index."""
+    found = {}
+    for index, cell in enumerate(notebook.cells):
+        said = "".join(output["text"] for output in cell.get("outputs", ()) if output.get("name") == "stderr").strip()
+        if said:
+            found[index] = said.splitlines()[0][:200]
+    return found
 
 
 def environment():
@@ -80,7 +93,6 @@ def environment():
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "HF_HUB_OFFLINE": "1",
-        "PYTHONWARNINGS": "ignore",
     }
 
 
