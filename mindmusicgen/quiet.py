@@ -12,7 +12,7 @@ from pathlib import Path
 
 LEVELS = "MS_SUBMODULE_LOG_v"  # what each part of MindSpore logs
 PART = "PIPELINE"  # the part that compiles
-GLOG, WARNING = "GLOG_v", "2"  # what all of it logs, and the default
+LEVEL, WARNING, ERROR = "GLOG_v", 2, 3  # what all of it logs: by default warnings, 3 errors alone, 4 nothing
 ADVICE = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
 
 
@@ -29,12 +29,13 @@ def cache_unmentioned():
 
     Errors are told, and so is everything to a user who has chosen what MindSpore logs.
     """
-    read = _levels_reader()
+    read, level = _levels_reader(), os.environ.get(LEVEL, "")
+    level = int(level) if level.isdecimal() else WARNING  # MindSpore may have been imported before it was set
     with contextlib.ExitStack() as stack:
         stack.enter_context(_unlogged("enable_compile_cache"))
-        if read is not None and os.environ.get(GLOG, WARNING) == WARNING and LEVELS not in os.environ:
+        if read is not None and level >= WARNING and LEVELS not in os.environ:
             stack.callback(read)  # last, when the variable is gone
-            stack.enter_context(_set(LEVELS, f"{{{PART}:3}}"))
+            stack.enter_context(_set(LEVELS, f"{{{PART}:{max(level, ERROR)}}}"))
             read()
         yield
 

@@ -52,9 +52,10 @@ def test_other_warnings_and_all_errors_are_logged(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "reads"), [({}, 2), ({"GLOG_v": "2"}, 2), ({"GLOG_v": "1"}, 0), ({quiet.LEVELS: "{PIPELINE:1}"}, 0)]
+    ("variables", "level"),
+    [({}, 3), ({"GLOG_v": "2"}, 3), ({"GLOG_v": "4"}, 4), ({"GLOG_v": "1"}, 0), ({quiet.LEVELS: "{PIPELINE:1}"}, 0)],
 )
-def test_who_has_chosen_what_is_logged_keeps_it(monkeypatch, variables, reads):
+def test_who_has_chosen_what_is_logged_keeps_it(monkeypatch, variables, level):
     for name in ("GLOG_v", quiet.LEVELS):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -63,7 +64,7 @@ def test_who_has_chosen_what_is_logged_keeps_it(monkeypatch, variables, reads):
     monkeypatch.setattr(quiet, "_levels_reader", lambda: lambda: seen.append(os.environ.get(quiet.LEVELS)))
     with pytest.raises(KeyError), quiet.cache_unmentioned():
         raise KeyError
-    assert seen == (["{PIPELINE:3}", None] if reads else []) and dict(os.environ) == before
+    assert seen == ([f"{{PIPELINE:{level}}}", None] if level else []) and dict(os.environ) == before
 
 
 def test_advice_is_withheld_from_imports_alone(monkeypatch):

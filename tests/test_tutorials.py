@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("nbformat", reason="the extra `tutorials` is not installed")
+pytest.importorskip("nbclient", reason="the extra `tutorials` is not installed")
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "tutorials"))
 
 import build
