@@ -108,7 +108,7 @@ def test_the_runner_names_the_cell_that_takes_too_long():
 )
 def test_the_runner_names_the_cell_that_complains(source):
     with pytest.raises(RuntimeError, match=r"a\.ipynb: cell 2 \('import \w+'\) prints to standard error: '.*odd"):
-        runner().execute(notebook_with("x = 1", source), "a.ipynb", 60)
+        runner().execute(notebook_with("x = 1", source), "a.ipynb", 60, silent=True)
 
 
 def test_the_runner_leaves_gaps_out_and_takes_solutions(tmp_path, monkeypatch):

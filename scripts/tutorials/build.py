@@ -141,7 +141,7 @@ def main(arguments=None):
         for language in [chosen.language] if chosen.language else LANGUAGES:
             path, notebook = path_of(lesson, language), notebook_of(lesson, language)
             try:
-                taken = execute(notebook, f"{language}/{path.name}", chosen.seconds)
+                taken = execute(notebook, f"{language}/{path.name}", chosen.seconds, silent=True)
             except RuntimeError as error:
                 print(f"FAILED {error}", file=sys.stderr)
                 return 1
