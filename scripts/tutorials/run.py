@@ -3,7 +3,8 @@
     python scripts/tutorials/run.py [NOTEBOOK ...] [--seconds 90]
 
 Without names: every lesson and every solution of an exercise. Exits with 1 if a cell fails, or with --silent
-prints to standard error, or a notebook takes longer than its seconds, and says which. Needs `pip install -e ".[tutorials]"`.
+prints to standard error, or a notebook takes longer than its seconds, and says which. Needs
+`pip install -e ".[tutorials]"`.
 """
 
 import argparse
