@@ -23,7 +23,7 @@ from .samples import as_clip, is_path, recordings
 from .sound_file import SoundFile
 from .telling import quoted
 
-FONT = Path(__file__).parent / "fonts" / "DroidSansFallback-GB2312.ttf"
+FONT = Path(__file__).parent / "fonts" / "WenQuanYiMicroHei-Subset.ttf"
 LABELS = {
     "en": {
         "seconds": "seconds",

@@ -188,7 +188,9 @@ def test_chinese_labels_have_their_characters(clip):
     display.set_language("zh")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a character that no font has
-        image_of(display.plot_piece(clip, RATE, np.zeros((4, 50), int), 50, "一段音乐：“测试”，繁简混排"))
+        image_of(
+            display.plot_piece(clip, RATE, np.zeros((4, 50), int), 50, "昇思与昇腾：“测试”，繁簡混排，鋼琴樂曲，カナ")
+        )
         image_of(display.plot_delay_pattern(10, prompt_frames=2, title="延迟模式"))
     from matplotlib.ft2font import FT2Font
 
@@ -197,6 +199,41 @@ def test_chinese_labels_have_their_characters(clip):
     used = {c for text in display.LABELS["zh"].values() for c in text if ord(c) > 0x2E80}
     assert used and not {c for c in used if ord(c) not in known}
     assert set(display.LABELS["zh"]) == set(display.LABELS["en"])
+
+
+def two_bytes(charset, first=range(0xA1, 0xFF)):
+    """The characters that two bytes of a charset give, those whose first byte is in a range."""
+    pairs = [bytes([one, two]) for one in first for two in (*range(0x40, 0x7F), *range(0xA1, 0xFF))]
+    return {text for text in (pair.decode(charset, "ignore") for pair in pairs) if len(text) == 1 and ord(text) > 0x7F}
+
+
+CHARSETS = {
+    "vendors": (set("昇思昇腾鋼樂"), 5),
+    "GB 2312": (two_bytes("gb2312"), 7445),
+    "names of people, in GBK": (set("镕堃喆"), 3),
+    "Big5, the common set": (two_bytes("big5", range(0xA4, 0xC7)), 5495),
+    "Big5, the rest": (two_bytes("big5", range(0xC9, 0xFA)), 7652),
+    "kana of JIS X 0208": (two_bytes("euc_jp", range(0xA4, 0xA6)), 169),
+    "kana of Unicode": ({chr(code) for code in (*range(0x3041, 0x3097), *range(0x30A1, 0x30FB))}, 176),
+}
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_every_character_of_a_charset_draws(charset):
+    """The font has each, and its picture is not the box of a missing one."""
+    from matplotlib.ft2font import FT2Font
+
+    characters, count = CHARSETS[charset]
+    assert len(characters) == count
+    known = FT2Font(str(display.FONT)).get_charmap()
+    missing = {c for c in characters if not known.get(ord(c))}
+    assert not missing, "".join(sorted(missing))[:50]
+
+
+def test_the_font_is_small_and_its_licence_lies_beside_it():
+    assert display.FONT.stat().st_size <= 6_000_000
+    assert "Apache License" in (display.FONT.parent / "LICENSE").read_text(encoding="utf-8")
+    assert display.FONT.name in (display.FONT.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_another_language_is_refused():
