@@ -114,6 +114,33 @@ def test_every_known_mistake_is_told_from_the_others(name):
             assert mistake.text.say(language) in outcome.message
 
 
+def taught(n, d):
+    """The table as tutorials about transformers have it: sine and cosine in turns, 2i / d in the exponent."""
+    angles = np.arange(n)[:, None] / 10000 ** (np.arange(0, d, 2) / d)
+    table = np.zeros((n, d))
+    table[:, 0::2], table[:, 1::2] = np.sin(angles), np.cos(angles)
+    return table
+
+
+def coded(x, books, choose):
+    """A residual encoder with another choice of entries."""
+    residual, codes = x.copy(), []
+    for table in books:
+        codes.append(choose(residual, table))
+        residual = residual - table[codes[-1]]
+    return np.array(codes)
+
+
+def norms(table):
+    return np.linalg.norm(table, axis=1, keepdims=True)
+
+
+def sample_of(weights, axis, uniforms):
+    """A draw whose softmax adds up to 1 along some axis."""
+    shares = np.cumsum(weights / weights.sum(axis, keepdims=True), axis=-1)
+    return np.minimum((shares <= uniforms[:, None]).sum(-1), weights.shape[1] - 1)
+
+
 WRONG = [
     # Written as students write them, to see that the mistakes are recognised in the wild.
     ("delay_pattern", lambda codes, pad: delay_pattern(codes, pad)[:, 1:], "start column is missing"),
@@ -163,6 +190,27 @@ WRONG = [
         "codes x",
     ),
     ("rvq_encode", lambda x, books: rvq_encode(x, books)[::-1], "order is not"),
+    ("sinusoidal_positions", lambda n, d: taught(n, d), "Attention is all you need"),
+    ("sinusoidal_positions", lambda n, d: taught(n, d)[:, np.arange(d) ^ 1], "cosine and sine take turns"),
+    ("sinusoidal_positions", lambda n, d: taught(n, d)[:, [*range(0, d, 2), *range(1, d, 2)]], "two things"),
+    (
+        "rvq_encode",
+        lambda x, books: coded(x, books, lambda r, t: ((r[:, None] - t) ** 2).sum(-1).argmax(1)),
+        "farthest",
+    ),
+    ("rvq_encode", lambda x, books: coded(x, books, lambda r, t: (r @ t.T).argmax(1)), "largest dot product"),
+    ("rvq_encode", lambda x, books: coded(x, books, lambda r, t: (r @ t.T).argmin(1)), "smallest dot product"),
+    (
+        "rvq_encode",
+        lambda x, books: coded(x, books, lambda r, t: (r @ (t / norms(t)).T).argmax(1)),
+        "cosine similarity",
+    ),
+    ("guidance", lambda c, n, s: n + c * s, "whole of conditional is scaled"),
+    ("guidance", lambda c, n, s: n + c - n * s, "brackets"),
+    ("sample", lambda logits, t, u: sample_of(np.exp(logits / t - (logits / t).max(0)), 0, u), "down the columns"),
+    ("sample", lambda logits, t, u: sample_of(np.exp(logits / t - (logits / t).max()), None, u), "whole array"),
+    ("top_k", lambda logits, k: np.where(np.isfinite(top_k(logits, k)), logits, -1e4), "not never"),
+    ("top_k", lambda logits, k: np.where(np.isfinite(top_k(logits, k)), logits, -100), "not never"),
     ("rvq_decode", lambda codes, books: books[0][codes[0]], "only the first codebook"),
     ("rvq_decode", lambda codes, books: rvq_decode(codes, books) / len(books), "averaged"),
     ("batch_decode", lambda audio, mask: list(audio), "padding is still there"),
@@ -179,6 +227,14 @@ def test_typical_mistakes(name, function, said):
     outcome = examine(name, function, "en")
     assert not outcome.passed
     assert said in outcome.message
+
+
+@pytest.mark.parametrize("low", [-1e9, -1e30, np.finfo(np.float32).min])
+def test_a_very_low_number_passes_and_is_told(low):
+    for language, said in (("en", "-np.inf says never"), ("zh", "-np.inf 才是")):
+        outcome = examine("top_k", lambda logits, k: np.where(np.isfinite(top_k(logits, k)), logits, low), language)
+        assert outcome.passed and said in outcome.message
+    assert "never" not in examine("top_k", top_k, "en").message
 
 
 class Unreadable:

@@ -4,6 +4,7 @@ The order of the explanations: no answer at all, then no array of numbers, then 
 this answer, then the shape, then the first number that differs.
 """
 
+import functools
 import inspect
 import locale
 import sys
@@ -60,11 +61,17 @@ def examine(name, function, language=None):
         return Outcome(False, texts.STRANGE.say(language, name=name, reason=f"{_kind(error)}: {_short(error)}"))
 
 
+@functools.cache
+def _right(exercise):
+    """The right answer to each case, computed once: a class has many students."""
+    return tuple(exercise.reference(*case.arguments) for case in exercise.cases())
+
+
 def _examine(exercise, function, language):
     """Go through the cases up to the first that is wrong."""
     stream, notes, cases = Limited(sys.stdout), set(), exercise.cases()
     for number, case in enumerate(cases):
-        expected = exercise.reference(*case.arguments)
+        expected = _right(exercise)[number]
         try:
             found = _answer(exercise, function, case, len(expected), stream, notes)
         except Failure as failure:
@@ -124,6 +131,7 @@ def _answer(exercise, function, case, count, stream, notes, seconds=None):
         raise _NoAnswer(texts.EMPTY)
     if exercise.whole and found.dtype.kind == "f" and np.array_equal(found, np.round(found)):
         notes.add(texts.FLOATS)
+    notes.update(text for test, text in exercise.notes if test(found))
     return found
 
 
@@ -174,7 +182,7 @@ def _failed(failure, language):
 
 def _explain(exercise, function, cases, number, found, expected, stream, language):
     """What is wrong with the answer to case `number`, the first that is wrong."""
-    again = _again(exercise, function, cases[number], stream)
+    again = _again(exercise, function, cases, number, stream)
     if again is not None and not _identical(exercise, again, found):
         return texts.RANDOM.say(language)
     mistake = _mistake(exercise, function, cases, number, found, stream)
@@ -189,11 +197,10 @@ def _explain(exercise, function, cases, number, found, expected, stream, languag
     return clip + _values(exercise, one, right, language) + hint
 
 
-def _again(exercise, function, case, stream):
+def _again(exercise, function, cases, number, stream):
     """The answer to a case once more, or None if there is none."""
     try:
-        count = len(exercise.reference(*case.arguments))
-        return _answer(exercise, function, case, count, stream, set(), AGAIN)
+        return _answer(exercise, function, cases[number], len(_right(exercise)[number]), stream, set(), AGAIN)
     except (Failure, _NoAnswer):
         return None
 
@@ -209,9 +216,9 @@ def _mistake(exercise, function, cases, number, found, stream):
     for position in (number, *range(number), *range(number + 1, len(cases))):
         case, answer = cases[position], found
         if position < number:
-            answer = exercise.reference(*case.arguments)
+            answer = _right(exercise)[position]
         elif position > number:
-            answer = _again(exercise, function, case, stream)
+            answer = _again(exercise, function, cases, position, stream)
         if answer is not None:
             candidates = [mistake for mistake in candidates if _makes(exercise, mistake, case, answer)]
         if not candidates:

@@ -64,6 +64,7 @@ class Exercise:
         whole: whether the answer is whole numbers.
         clips: whether the answer is a list of arrays rather than one array.
         tidy: what is done to an answer before it is compared.
+        notes: pairs of a test of an array and what to say besides if it holds, of answers that are right too.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Exercise:
     whole: bool = False
     clips: bool = False
     tidy: Callable = same
+    notes: tuple = ()
 
     @property
     def signature(self):

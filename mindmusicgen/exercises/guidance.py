@@ -62,6 +62,36 @@ MISTAKES = (
         ),
     ),
     Mistake(
+        lambda conditional, null, scale: null + conditional * scale,
+        Text(
+            "the whole of conditional is scaled and added to null; what is scaled is what the prompt adds, the "
+            "difference conditional - null. Try scale 1: it has to give conditional alone.",
+            "把整个 conditional 乘了强度再加到 null 上；应当乘强度的是提示词带来的变化，即差 conditional - null。"
+            "试试强度 1：结果应恰好是 conditional。",
+        ),
+    ),
+    Mistake(
+        lambda conditional, null, scale: conditional + null * scale,
+        Text(
+            "null is scaled and added to conditional; start at null and add the scaled difference conditional - null.",
+            "把 null 乘了强度再加到 conditional 上；应从 null 出发，加上乘了强度的差 conditional - null。",
+        ),
+    ),
+    Mistake(
+        lambda conditional, null, scale: (null + conditional) * scale,
+        Text(
+            "the sum of both is scaled; start at null and add the scaled difference conditional - null.",
+            "把两者之和乘了强度；应从 null 出发，加上乘了强度的差 conditional - null。",
+        ),
+    ),
+    Mistake(
+        lambda conditional, null, scale: null + conditional - null * scale,
+        Text(
+            "only null is scaled: the brackets around the difference are missing, null + (conditional - null) * scale.",
+            "只有 null 乘了强度：差的外面少了括号，应为 null + (conditional - null) * scale。",
+        ),
+    ),
+    Mistake(
         lambda conditional, null, scale: scale * conditional - null,
         Text(
             "only conditional is scaled; what is scaled is the difference conditional - null.",

@@ -28,11 +28,11 @@ def table(**wrong):
     return answer
 
 
-def interleaved(first, second):
+def interleaved(first, second, divisor=lambda half: half - 1):
     """A table in which cosine and sine take turns."""
 
     def answer(num_positions, dim):
-        made = angles(num_positions, dim)
+        made = angles(num_positions, dim, divisor)
         return np.stack([first(made), second(made)], axis=2).reshape(num_positions, dim)
 
     return answer
@@ -74,6 +74,23 @@ MISTAKES = (
             'that is the layout of "Attention is all you need", sine and cosine in turns. MusicGen has all cosines '
             "first, then all sines.",
             "这是《Attention is all you need》的排法：sin、cos 交错。MusicGen 是先放全部 cos，再放全部 sin。",
+        ),
+    ),
+    Mistake(
+        interleaved(np.sin, np.cos, lambda half: half),
+        Text(
+            'that is the table of "Attention is all you need". Two things differ in MusicGen: all cosines come first, '
+            "then all sines, not in turns; and the exponent is divided by half - 1, not by half.",
+            "这正是《Attention is all you need》里的表。MusicGen 有两处不同：先放全部 cos，再放全部 sin，而不是交错；"
+            "指数除以 half - 1，而不是 half。",
+        ),
+    ),
+    Mistake(
+        interleaved(np.cos, np.sin, lambda half: half),
+        Text(
+            "two things: cosine and sine take turns, but all cosines come first, then all sines; and the exponent is "
+            "divided by half - 1, not by half.",
+            "有两处：cos 和 sin 交错排列了，应先放全部 cos，再放全部 sin；指数应除以 half - 1，而不是 half。",
         ),
     ),
     Mistake(

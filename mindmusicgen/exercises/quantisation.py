@@ -119,6 +119,30 @@ ENCODE_MISTAKES = (
         ),
     ),
     Mistake(
+        coded(lambda x, table: (x @ table.T).argmin(axis=1)),
+        Text(
+            "the entry with the smallest dot product is chosen, which points away from the vector. A dot product is no "
+            "distance: subtract, square, add up, and take the smallest.",
+            "选的是点积最小的一项，它指向相反的方向。点积不是距离：应当相减、平方、求和，再取最小。",
+        ),
+    ),
+    Mistake(
+        coded(lambda x, table: np.abs(x @ table.T).argmax(axis=1)),
+        Text(
+            "the entry with the largest dot product, whatever its sign, is chosen; it may even point away from the "
+            "vector. Compare distances.",
+            "选的是点积绝对值最大的一项；它甚至可能指向相反的方向。应当比较距离。",
+        ),
+    ),
+    Mistake(
+        coded(lambda x, table: (x @ (table / np.linalg.norm(table, axis=1, keepdims=True)).T).argmax(axis=1)),
+        Text(
+            "the entry with the most similar direction is chosen (cosine similarity); its length counts too. Compare "
+            "distances.",
+            "选的是方向最接近的一项（余弦相似度）；长度也要算进去。应当比较距离。",
+        ),
+    ),
+    Mistake(
         coded(lambda x, table: ((table**2).sum(axis=1) - (x @ table.T)).argmin(axis=1)),
         Text(
             "the 2 is missing: the squared distance is |x|^2 - 2 x·e + |e|^2.",

@@ -64,9 +64,9 @@ def threshold(place):
     return answer
 
 
-def _softmax(x):
-    weights = np.exp(x - x.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+def _softmax(x, axis=-1):
+    weights = np.exp(x - x.max(axis=axis, keepdims=True))
+    return weights / weights.sum(axis=axis, keepdims=True)
 
 
 def _top_k_cases():
@@ -90,6 +90,23 @@ def _top_k_cases():
         Case(Text("ties with the 2nd", "有并列第 2 的"), (tied, 2), ties),
         Case(Text("2048 codes", "2048 个编码"), (rng.normal(size=(4, 2048)).astype(np.float32) * 4, 50)),
     ]
+
+
+LOW = Text(
+    "cut codes get a low number, which is unlikely, not never: a high temperature brings it back. Take -np.inf.",
+    "去掉的编码被设成了一个很小的数，那只是不太可能，不是“绝不”：温度一高它又会回来。请用 -np.inf。",
+)
+VERY_LOW = Text(
+    "Note: cut codes get a number like -1e9 in place of -np.inf. After softmax it is 0 as well, so this passes; but it "
+    "is a number that a temperature divides and float16 cannot hold. -np.inf says never, whatever the scale.",
+    "提示：去掉的编码被设成了 -1e9 这样的数，而不是 -np.inf。经过 softmax 它同样是 0，所以算通过；但它终究是一个数，"
+    "会被温度除小，float16 也存不下。-np.inf 才是无论尺度如何都“绝不”。",
+)
+
+
+def very_low(logits):
+    """Whether an answer writes "never" as a finite number."""
+    return bool((np.isfinite(logits) & (logits <= EXCLUDED)).any())
 
 
 TOP_K_MISTAKES = (
@@ -154,6 +171,18 @@ TOP_K_MISTAKES = (
         Text(
             "cut codes get 0, but after the softmax a logit of 0 is still a fair chance. Only minus infinity is never.",
             "去掉的编码被设成了 0，可是 logit 为 0 经过 softmax 仍有不小的概率。只有负无穷才是“绝不”。",
+        ),
+    ),
+    *(
+        Mistake(lambda logits, k, low=low: np.where(logits >= np.sort(logits)[:, -k, None], logits, low), LOW)
+        for low in (-1, -10, -99, -100, -999, -1000, *(-(10.0**power) for power in range(4, 9)))
+    ),
+    Mistake(
+        lambda logits, k: kept(logits, logits >= np.sort(logits, axis=0)[-min(k, len(logits)), None]),
+        Text(
+            "the logits are sorted down the columns (axis 0); the codes of one codebook lie along a row: sort along "
+            "axis -1.",
+            "沿着列（axis=0）排序了；同一个码本的编码排在一行里，请沿 axis=-1 排序。",
         ),
     ),
     Mistake(
@@ -267,6 +296,25 @@ SAMPLE_MISTAKES = (
         ),
     ),
     Mistake(
+        lambda logits, temperature, uniforms: inverted(
+            _softmax(logits.astype(np.float64) / temperature, axis=0), uniforms
+        ),
+        Text(
+            "the softmax runs down the columns (axis 0), so that the codebooks compete with each other. The codes of "
+            "one row have to add up to 1: axis -1.",
+            "softmax 沿着列（axis=0）算了，成了码本之间互相竞争。应当是同一行的编码概率之和为 1：axis=-1。",
+        ),
+    ),
+    Mistake(
+        lambda logits, temperature, uniforms: inverted(
+            _softmax(logits.astype(np.float64) / temperature, None), uniforms
+        ),
+        Text(
+            "the softmax runs over the whole array at once; each row has to add up to 1: give axis -1.",
+            "softmax 是对整个数组一起算的；应当每一行的概率之和为 1：请加上 axis=-1。",
+        ),
+    ),
+    Mistake(
         drawn(uniform=lambda u: np.full_like(u, u[0])),
         Text("one uniform for all rows: each row has its own.", "所有行共用了一个随机数：每一行各用自己的。"),
     ),
@@ -323,7 +371,16 @@ SAMPLE_MISTAKES = (
 )
 
 EXERCISES = (
-    Exercise("top_k", "logits, k", ("codebook", "code"), _top_k_cases, reference_top_k, TOP_K_MISTAKES, tidy=tidy),
+    Exercise(
+        "top_k",
+        "logits, k",
+        ("codebook", "code"),
+        _top_k_cases,
+        reference_top_k,
+        TOP_K_MISTAKES,
+        tidy=tidy,
+        notes=((very_low, VERY_LOW),),
+    ),
     Exercise(
         "sample",
         "logits, temperature, uniforms",
