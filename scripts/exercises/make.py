@@ -4,7 +4,8 @@
     python scripts/exercises/make.py --check            says which notebooks are not what their source says
 
 A source is written as a lesson is (scripts/tutorials/build.py). What stands in a code cell between `### BEGIN SOLUTION`
-and `### END SOLUTION` is the solution; the exercise has a gap there.
+and `### END SOLUTION` is the solution; the exercise has a gap there. In a text cell it is the answer to a question, which the
+exercise leaves out.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.append(str(ROOT / "scripts" / "tutorials"))
-from build import LANGUAGES, LARGEST, MACHINE_PATH, cells_of, clean  # noqa: E402
+from build import LANGUAGES, LARGEST, MACHINE_PATH, cells_of, clean, tests_of  # noqa: E402
 
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 GAP = {"en": "...  # your code", "zh": "...  # 在这里写你的代码"}
@@ -27,8 +28,11 @@ KINDS = ("exercises", "solutions")
 
 def cells(source, language, kind):
     """(kind, source) of each cell of an exercise, or of its solution."""
-    replaced = r"\2" if kind == "solutions" else rf"\1{GAP[language]}\n"
-    return [(cell, SOLUTION.sub(replaced, text).rstrip()) for cell, text in cells_of(source, language)]
+    gaps = {"code": rf"\1{GAP[language]}\n", "markdown": ""}
+    return [
+        (cell, SOLUTION.sub(r"\2" if kind == "solutions" else gaps[cell], text).rstrip())
+        for cell, text in cells_of(source, language)
+    ]
 
 
 def path_of(source, language, kind):
@@ -76,7 +80,8 @@ def make(source, language, kind, seconds):
     if kind == "solutions":
         from run import execute
 
-        taken = f"{execute(notebook, str(path.relative_to(ROOT)), seconds):.1f} s, "
+        tests = tests_of(source, language)
+        taken = f"{execute(notebook, str(path.relative_to(ROOT)), seconds, tests):.1f} s, "
     clean(notebook)
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)

@@ -5,6 +5,8 @@
 
 A lesson is Markdown with a line before each cell: `<!-- en -->`, `<!-- zh -->` or `<!-- code -->`. In code a string or
 comment of the form `English ‖ 中文` becomes one or the other; everything else is the same in both languages.
+`<!-- test -->` stands before code that runs behind the cell above and is kept out of the notebook: it holds what the text
+says of the outputs.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from run import complaints, execute
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = Path(__file__).resolve().parent / "lessons"
 LANGUAGES = ("en", "zh")
-MARK = re.compile(r"^<!-- (en|zh|code) -->\n", re.MULTILINE)
+MARK = re.compile(r"^<!-- (en|zh|code|test) -->\n", re.MULTILINE)
 TEXT = re.compile(r"""("[^"\n]*"|'[^'\n]*'|# [^\n]*)""")  # strings and comments; no string of a lesson holds a quote
 MACHINE_PATH = re.compile(r"(/root/|/work/|/tmp/|/home/|/Users/|site-packages|ipykernel_\d)")
 CHINESE = "\u3000-\u9fff\uff00-\uffef"
@@ -29,23 +31,36 @@ SOFT_BREAK = re.compile(f"(?<=[{CHINESE}*])\\n *(?=[{CHINESE}*])")
 LARGEST = 500_000  # bytes of a notebook
 
 
-def cells_of(lesson, language):
-    """(kind, source) of each cell of a lesson in one language; kind is "code" or "markdown".
+def parts_of(lesson, language):
+    """(kind, source) of each cell of a lesson and of each hidden test: "code", "markdown" or "test".
 
     Args:
         lesson (Path): the Markdown file.
         language (str): "en" or "zh".
     """
     parts = MARK.split(lesson.read_text(encoding="utf-8"))[1:]
-    found = []
     for mark, text in zip(parts[::2], parts[1::2], strict=True):
         text = text.strip()
-        if mark == "code":
+        if mark in ("code", "test"):
             code = text.removeprefix("```python\n").removesuffix("\n```")
-            found.append(("code", TEXT.sub(lambda match: spoken(match[0], language), code)))
+            yield mark, TEXT.sub(lambda match: spoken(match[0], language), code)
         elif mark == language:  # a line break would show as a space between Chinese characters
-            found.append(("markdown", SOFT_BREAK.sub("", text)))
-    return found
+            yield "markdown", SOFT_BREAK.sub("", text)
+
+
+def cells_of(lesson, language):
+    """(kind, source) of each cell of a lesson in one language; kind is "code" or "markdown"."""
+    return [part for part in parts_of(lesson, language) if part[0] != "test"]
+
+
+def tests_of(lesson, language):
+    """The hidden tests of a lesson: the number of the cell that each runs behind, counted from 0, to its code."""
+    tests, cells = {}, 0
+    for kind, text in parts_of(lesson, language):
+        if kind == "test":
+            tests[cells - 1] = text
+        cells += kind != "test"
+    return tests
 
 
 def spoken(text, language):
@@ -141,7 +156,8 @@ def main(arguments=None):
         for language in [chosen.language] if chosen.language else LANGUAGES:
             path, notebook = path_of(lesson, language), notebook_of(lesson, language)
             try:
-                taken = execute(notebook, f"{language}/{path.name}", chosen.seconds, silent=True)
+                tests = tests_of(lesson, language)
+                taken = execute(notebook, f"{language}/{path.name}", chosen.seconds, tests, silent=True)
             except RuntimeError as error:
                 print(f"FAILED {error}", file=sys.stderr)
                 return 1

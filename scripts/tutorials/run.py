@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 
 import nbformat
+from build import tests_of
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,13 +30,21 @@ def notebooks():
     return [path for path in kept if ".ipynb_checkpoints" not in path.parts]
 
 
-def execute(notebook, name, seconds, silent=False):
+def hidden_tests(path):
+    """The hidden tests of a stored notebook, from the lesson or exercise that it was made of."""
+    language = path.relative_to(ROOT / "tutorials").parts[0]
+    sources = (ROOT / "scripts" / folder / f"{path.stem}.md" for folder in ("tutorials/lessons", "exercises"))
+    return next((tests_of(source, language) for source in sources if source.is_file()), {})
+
+
+def execute(notebook, name, seconds, tests=None, silent=False):
     """Run all cells of a notebook in place.
 
     Args:
         notebook (nbformat.NotebookNode): what to run; its outputs are replaced.
         name (str): for messages.
         seconds (float): how long it may take in all.
+        tests (dict): number of a cell, counted from 0, to code that runs behind it and leaves nothing in the notebook.
         silent (bool): whether what prints to standard error fails.
 
     Returns:
@@ -57,6 +67,13 @@ def execute(notebook, name, seconds, silent=False):
     def left(cell):
         return max(seconds - (time.monotonic() - started), 0.1)
 
+    whole, tests = notebook, tests or {}
+    notebook = nbformat.from_dict({**whole, "cells": []})
+    for index, cell in enumerate(whole.cells):
+        notebook.cells.append(cell)
+        if index in tests:
+            notebook.cells.append(new_code_cell(tests[index], metadata={"hidden": index}))
+
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
@@ -73,6 +90,11 @@ def execute(notebook, name, seconds, silent=False):
         except (CellTimeoutError, DeadKernelError) as error:
             what = f"was still running after {seconds} s" if isinstance(error, CellTimeoutError) else "ended the kernel"
             raise RuntimeError(f"{place(name, notebook, running)} {what}") from error
+    for number, cell in enumerate((cell for cell in whole.cells if cell.cell_type == "code"), 1):
+        cell.execution_count = number  # as if no test had run between
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = number
     for index, line in complaints(notebook).items() if silent else ():
         raise RuntimeError(f"{place(name, notebook, index)} prints to standard error: {line!r}")
     return time.monotonic() - started
@@ -102,8 +124,12 @@ def place(name, notebook, index):
     """The name of a cell: its notebook, its number and its first line."""
     if index is None:
         return f"{name}: the kernel"
-    first = notebook.cells[index].source.strip().splitlines()[0]
-    return f"{name}: cell {index + 1} ({first!r})"
+    cell = notebook.cells[index]
+    hidden = cell.metadata.get("hidden")
+    if hidden is not None:
+        return f"{name}: the test behind cell {hidden + 1}"
+    number = index + 1 - sum("hidden" in earlier.metadata for earlier in notebook.cells[:index])
+    return f"{name}: cell {number} ({cell.source.strip().splitlines()[0]!r})"
 
 
 def main(arguments=None):
@@ -117,7 +143,8 @@ def main(arguments=None):
     for path in paths:
         name = os.path.relpath(path, ROOT)
         try:
-            taken = execute(nbformat.read(path, as_version=4), name, chosen.seconds, chosen.silent)
+            tests = hidden_tests(path) if path.is_relative_to(ROOT / "tutorials") else {}
+            taken = execute(nbformat.read(path, as_version=4), name, chosen.seconds, tests, chosen.silent)
             print(f"{name}: {taken:.1f} s", flush=True)
         except RuntimeError as error:
             failed += 1
