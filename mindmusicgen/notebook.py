@@ -1,8 +1,11 @@
 """The first cell of a lesson: says what this machine has and what that means, and makes ready for quiet notebooks."""
 
+import atexit
 import importlib.metadata
 import os
 import platform
+import shutil
+import tempfile
 import warnings
 
 from . import __version__
@@ -24,6 +27,7 @@ SAYINGS = {
         "mindspore.set_device('CPU')",
         "kernels": "C kernels: in use, so steps are fast",
         "no kernels": "C kernels: not in use ({}). Everything works, only slower",
+        "cache": "Graphs: none kept from earlier runs, in this notebook; so first calls compile",
         "demo": "Model: demo, which comes with the package. No network is needed; the sound plays in your browser",
         "folder": "Model: the folder {}. No network is needed",
         "hub": "Model: {}, downloaded on first use (from {}). Without network choose 'demo', or the path of a folder",
@@ -38,8 +42,9 @@ SAYINGS = {
         "CPU": "设备：CPU。演示模型就是为它准备的；若用 facebook/musicgen-small，5 秒音乐大约需要半分钟",
         "Ascend": "设备：昇腾 NPU。每种形状第一次调用时要编译，比在 CPU 上编译更久",
         "other": "设备：{}。本软件包面向 CPU 和昇腾；如果出错，请试试 mindspore.set_device('CPU')",
-        "kernels": "C 内核：已启用，每一步都很快",
-        "no kernels": "C 内核：未启用（{}）。一切照常运行，只是慢一些",
+        "kernels": "C 算子：已启用，每一步都很快",
+        "no kernels": "C 算子：未启用（{}）。一切照常运行，只是慢一些",
+        "cache": "静态图：这个笔记本不用以前运行留下的，所以第一次调用都要编译",
         "demo": "模型：软件包自带的 demo。不需要网络；声音在浏览器里播放",
         "folder": "模型：文件夹 {}。不需要网络",
         "hub": "模型：{}，第一次使用时下载（来自 {}）。没有网络时请改用 'demo' 或本地文件夹的路径",
@@ -47,12 +52,14 @@ SAYINGS = {
 }
 
 
-def begin(language="en", model="demo"):
-    """Print what was found, in one line each, and choose the language of pictures.
+def begin(language="en", model="demo", empty_cache=False):
+    """Print what was found, in one line each, and choose the language of pictures and of errors.
 
     Args:
         language (str): "en" or "zh".
         model (str): what the lesson is going to open.
+        empty_cache (bool): keep compiled graphs in an empty folder of this process alone, so that first calls compile
+            whatever earlier runs have kept. For before the first model.
 
     Raises:
         InputError: for another language.
@@ -66,8 +73,14 @@ def begin(language="en", model="demo"):
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     warnings.filterwarnings("ignore", message=".*IProgress not found")  # the text bar does as well
     set_language(language)
+    os.environ.setdefault("MINDMUSICGEN_LANG", language)
     for line in found(SAYINGS[language], model):
         print(line)
+    if empty_cache and os.environ.get("MINDMUSICGEN_CACHE") != "0":  # off: every graph is compiled anyway
+        folder = tempfile.mkdtemp(prefix="mindmusicgen-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["MINDMUSICGEN_CACHE"] = folder
+        print(SAYINGS[language]["cache"])
 
 
 def found(say, model):
