@@ -42,7 +42,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mindmusicgen", "mindmusicgen.*"]),
-    package_data={"mindmusicgen.ops": ["csrc/*"], "mindmusicgen": ["demo/*", "fonts/*", "doctor/*.npz"]},
+    package_data={
+        "mindmusicgen.ops": ["csrc/*"],
+        "mindmusicgen": ["demo/*", "fonts/*", "doctor/*.npz", "sentences_zh.json"],
+    },
     ext_modules=[KERNELS],
     install_requires=[
         "mindspore>=2.7.0,<2.11",

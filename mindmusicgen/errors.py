@@ -1,5 +1,7 @@
 """The one exception for bad input: a sentence that names the input, what is wrong and what would be right."""
 
+from .language import said
+
 LONGEST = 300  # characters of a message
 LONGEST_VALUE = 60  # of a value in it
 
@@ -12,6 +14,10 @@ class InputError(ValueError):
         if len(message) > LONGEST:  # what is right comes last, so the middle goes
             message = f"{message[: LONGEST - 121]} ... {message[-115:]}"
         super().__init__(message)
+
+    def __str__(self):
+        """The sentence in the user's language: see `language`."""
+        return said(super().__str__())
 
 
 def shown(value):

@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault("GLOG_v", "4")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 os.environ.setdefault("MINDMUSICGEN_CACHE", "0")  # tests change code that a cached graph would not know of
+os.environ.setdefault("MINDMUSICGEN_LANG", "en")  # tests read the English sentences
 
 import numpy as np
 import pytest

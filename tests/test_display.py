@@ -2,8 +2,10 @@
 
 import base64
 import io
+import os
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,6 +282,27 @@ def test_the_first_cell_says_what_was_found(language, capsys):
     assert len(lines) == 5 and lines[0].startswith("mindmusicgen ")
     assert any("MindSpore" in line for line in lines) and "demo" in lines[-1]
     assert display.label("codes") == display.LABELS[language]["codes"]
+
+
+def test_the_first_cell_can_leave_kept_graphs_out(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("MINDMUSICGEN_CACHE", str(tmp_path))
+    notebook.begin("en", empty_cache=True)
+    folder = Path(os.environ["MINDMUSICGEN_CACHE"])
+    assert folder != tmp_path and folder.is_dir() and not list(folder.iterdir())
+    assert "first calls compile" in capsys.readouterr().out.splitlines()[-1]
+    monkeypatch.setenv("MINDMUSICGEN_CACHE", "0")  # off already
+    notebook.begin("en", empty_cache=True)
+    assert os.environ["MINDMUSICGEN_CACHE"] == "0"
+
+
+def test_the_first_cell_chooses_the_language_of_errors(monkeypatch):
+    monkeypatch.setenv("MINDMUSICGEN_LANG", "")
+    monkeypatch.delenv("MINDMUSICGEN_LANG")
+    notebook.begin("zh")
+    assert str(InputError("text is missing; say what the music should be")) == "缺少 text；请说明想要什么音乐"
+    monkeypatch.setenv("MINDMUSICGEN_LANG", "en")  # the user's choice stays
+    notebook.begin("zh")
+    assert os.environ["MINDMUSICGEN_LANG"] == "en"
 
 
 @pytest.mark.parametrize(

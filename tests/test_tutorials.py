@@ -33,6 +33,21 @@ def test_both_languages_have_the_same_cells(lesson):
             assert said.count("\n## ") == translated.count("\n## ") and said.count("\n- ") == translated.count("\n- ")
 
 
+EXERCISES = sorted((build.ROOT / "scripts" / "exercises").glob("[0-9]*.md"))
+
+
+@pytest.mark.parametrize("source", [*LESSONS, *EXERCISES], ids=lambda source: source.stem)
+def test_what_is_said_of_outputs_is_held_by_assertions(source):
+    """Each hidden test runs behind a code cell, asserts something, and stays out of the notebook."""
+    for language in build.LANGUAGES:
+        cells, tests = build.cells_of(source, language), build.tests_of(source, language)
+        assert len(tests) >= (3 if source in LESSONS else 1)
+        for number, test in tests.items():
+            assert cells[number][0] == "code" and "assert " in test
+            compile(test, source.name, "exec")
+            assert not any(test in text for _, text in cells)
+
+
 def test_a_pair_becomes_one_of_its_languages():
     code = 'a = "one ‖ 一"  # two ‖ 二\nb = "three"\nf("""four ‖ 四""")'
     take = {
@@ -91,6 +106,29 @@ def test_the_runner_executes_in_an_empty_folder_and_forgets_old_outputs():
 def test_the_runner_names_the_cell_that_fails():
     with pytest.raises(RuntimeError, match=r"a\.ipynb: cell 2 \('1 / 0'\) failed: ZeroDivisionError: division by zero"):
         runner().execute(notebook_with("x = 1", "1 / 0", "x"), "a.ipynb", 60)
+
+
+def test_a_hidden_test_runs_behind_its_cell_and_leaves_nothing():
+    notebook = notebook_with("x = 1", "x = 2\nx")
+    runner().execute(notebook, "a.ipynb", 60, {0: "assert x == 1\ny = 5\nprint(y)", 1: "assert (x, y) == (2, 5)"})
+    assert [cell.source for cell in notebook.cells] == ["x = 1", "x = 2\nx"]
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2]
+    assert notebook.cells[1].outputs[0]["execution_count"] == 2 and not notebook.cells[0].outputs
+
+
+def test_a_hidden_test_that_fails_says_behind_which_cell():
+    with pytest.raises(RuntimeError, match=r"a\.ipynb: the test behind cell 1 failed: AssertionError: x is 2"):
+        runner().execute(notebook_with("x = 1", "x"), "a.ipynb", 60, {0: 'assert x == 2, "x is 2"'})
+    with pytest.raises(RuntimeError, match=r"a\.ipynb: cell 2 \('1 / 0'\) failed"):
+        runner().execute(notebook_with("x = 1", "1 / 0"), "a.ipynb", 60, {0: "assert x == 1"})
+
+
+def test_a_stored_notebook_finds_the_tests_of_its_lesson():
+    run = runner()
+    for folder, stem in (("zh", "05_static_graph"), ("en/solutions", "02_guidance")):
+        tests = run.hidden_tests(build.ROOT / "tutorials" / folder / f"{stem}.ipynb")
+        assert tests and all("assert" in test for test in tests.values())
+    assert run.hidden_tests(build.ROOT / "tutorials" / "en" / "mine.ipynb") == {}
 
 
 def test_the_runner_names_the_cell_that_takes_too_long():

@@ -6,12 +6,12 @@ this answer, then the shape, then the first number that differs.
 
 import functools
 import inspect
-import locale
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..language import current, of
 from . import texts
 from .catalogue import EXERCISES
 from .running import AGAIN, Failure, Limited, call, guarded
@@ -50,7 +50,7 @@ def check(name, function=None, language=None):
 
 def examine(name, function, language=None):
     """What `check` prints, as an `Outcome`; raises nothing but KeyboardInterrupt."""
-    language = _language(language)
+    language = current() if language is None else of(language)
     if not isinstance(name, str) or name not in EXERCISES:
         return Outcome(False, texts.UNKNOWN.say(language, name=_short(name), names=", ".join(EXERCISES)))
     exercise = EXERCISES[name]
@@ -86,12 +86,6 @@ def _examine(exercise, function, language):
         return Outcome(False, texts.WRONG.say(language, name=exercise.name, label=label, wrong=wrong))
     message = texts.RIGHT.say(language, name=exercise.name, cases=len(cases))
     return Outcome(True, "\n  ".join([message, *sorted(note.say(language) for note in notes)]))
-
-
-def _language(language):
-    if language is None:
-        language = locale.getlocale()[0] or ""
-    return "zh" if str(language).lower().startswith(("zh", "cn", "chinese")) else "en"
 
 
 def _not_callable(exercise, function, language):

@@ -13,7 +13,7 @@ UNKNOWN = Text(
 )
 NO_FUNCTION = Text(
     "there is no function to check. Define {signature}, run its cell, and give its name without brackets.",
-    "没有可检查的函数。请先定义 {signature} 并运行该单元，再传入函数名（不要加括号）。",
+    "没有可检查的函数。请先定义 {signature} 并运行该单元格，再传入函数名（不要加括号）。",
 )
 NOT_A_FUNCTION = Text(
     'a {kind} was given, not a function. Give the name without brackets: check("{name}", {name}).',

@@ -4,8 +4,8 @@
     python scripts/exercises/make.py --check            says which notebooks are not what their source says
 
 A source is written as a lesson is (scripts/tutorials/build.py). What stands in a code cell between `### BEGIN SOLUTION`
-and `### END SOLUTION` is the solution; the exercise has a gap there. In a text cell it is the answer to a question, which the
-exercise leaves out.
+and `### END SOLUTION` is the solution; the exercise has a gap there. In a text cell it is the answer to a question,
+which the exercise leaves out.
 """
 
 import argparse

@@ -5,8 +5,8 @@
 
 A lesson is Markdown with a line before each cell: `<!-- en -->`, `<!-- zh -->` or `<!-- code -->`. In code a string or
 comment of the form `English ‖ 中文` becomes one or the other; everything else is the same in both languages.
-`<!-- test -->` stands before code that runs behind the cell above and is kept out of the notebook: it holds what the text
-says of the outputs.
+`<!-- test -->` stands before code that runs behind the cell above and is kept out of the notebook: it holds what the
+text says of the outputs.
 """
 
 import argparse
