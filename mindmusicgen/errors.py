@@ -1,7 +1,5 @@
 """The one exception for bad input: a sentence that names the input, what is wrong and what would be right."""
 
-from .language import said
-
 LONGEST = 300  # characters of a message
 LONGEST_VALUE = 60  # of a value in it
 
@@ -17,6 +15,8 @@ class InputError(ValueError):
 
     def __str__(self):
         """The sentence in the user's language: see `language`."""
+        from .language import said  # not above: MindSpore follows what this file imports (`compiled._entry`)
+
         return said(super().__str__())
 
 
