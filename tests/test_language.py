@@ -165,6 +165,21 @@ def test_one_word_for_one_thing(term):
     assert not wrong, "\n".join(wrong)
 
 
+def badly_bold(text):
+    """What Markdown shows with its asterisks: between a letter and punctuation inside they open or close nothing."""
+    parts = re.sub(r"```.*?```|`[^`\n]*`", "`", text, flags=re.DOTALL).split("**")
+    return [
+        bold
+        for before, bold, after in zip(parts[0::2], parts[1::2], parts[2::2], strict=False)
+        if (after[:1].isalnum() and not bold[-1:].isalnum()) or (before[-1:].isalnum() and not bold[:1].isalnum())
+    ]
+
+
+def test_what_is_meant_to_be_bold_is_bold():
+    assert badly_bold("**答案。**一千") and badly_bold("说**“是”**。") and not badly_bold("**答案。** 一千，**是**。")
+    assert not [(where, bold) for where, text in written() for bold in badly_bold(text)]
+
+
 @pytest.mark.parametrize(
     "term, text",
     [("内核", "C 内核"), ("词元", "每个 token 一个向量"), ("“ ”", "「不看」"), ("** **", "这叫*贪心*选择")],
