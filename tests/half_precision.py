@@ -13,7 +13,7 @@ from mindspore import Tensor, ops
 
 import mindmusicgen
 
-PROMPTS = ["upbeat 80s pop with drums and synth bass, 120 bpm", "slow ambient with synth pads, no drums"]
+PROMPTS = ["upbeat 80s pop with drums and synth bass, 125 bpm", "slow ambient with synth pads, no drums"]
 FRAMES = 50  # columns whose codes are compared
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 PATH = Path(__file__).with_name("golden.npz")
 BELONGING = ("model.safetensors", "config.json", "tokenizer.json")  # files of the demo that the values depend on
 PROMPTS = (  # in pairs of different lengths; the script keeps the pair whose greedy choices are the least in doubt
-    ("upbeat 80s pop with drums and synth bass, 120 bpm", "calm piano"),
+    ("upbeat 80s pop with drums and synth bass, 125 bpm", "calm piano"),
     ("slow ambient piece with synth pads, no drums, 70 bpm", "techno"),
     ("fast bright chiptune with drums, 160 bpm", "a waltz"),
     ("dark house with a warm bass and drums", "folk"),

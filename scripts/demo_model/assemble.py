@@ -22,9 +22,9 @@ from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor
 DEMO = Path(__file__).resolve().parents[2] / "mindmusicgen" / "demo"
 LARGEST = 25_000_000  # bytes: what a package may carry
 CHINESE_EXAMPLES = (
-    "轻快的八十年代流行，鼓、合成贝斯，120 bpm",
-    "平静的抒情歌，钢琴，没有鼓，64 bpm",
-    "暗淡的低保真嘻哈，电钢琴、长笛、鼓，80 bpm",
+    "轻快的八十年代流行，鼓、合成贝斯，125 bpm",
+    "平静的抒情歌，钢琴，没有鼓，60 bpm",
+    "暗淡的低保真嘻哈，电钢琴、长笛、鼓，83 bpm",
 )
 FAR = 4.0  # times the longest word: where the words of codes without a sound lie, so that they are never nearest
 

@@ -36,14 +36,14 @@ SECONDS = 10
 TOLERANCE = 0.04
 BATCH = 8
 EXAMPLES = (
-    "upbeat 80s pop with drums and synth bass, 120 bpm",
-    "fast bright chiptune with drums, 160 bpm",
-    "dark lo-fi hip hop with electric piano, drums and flute, 80 bpm",
+    "upbeat 80s pop with drums and synth bass, 125 bpm",
+    "fast bright chiptune with drums, 150 bpm",
+    "dark lo-fi hip hop with electric piano, drums and flute, 83 bpm",
     "energetic techno with synth bass, drums and square lead, 136 bpm",
-    "happy rock with guitar and drums, 140 bpm",
+    "happy rock with guitar and drums, 136 bpm",
     "jazz with piano, upright bass, bells and drums, 125 bpm",
-    "slow ambient with synth pads and bells, no drums, 64 bpm",
-    "waltz with piano and flute, 3/4, 143 bpm",
+    "slow ambient with synth pads and bells, no drums, 60 bpm",
+    "waltz with piano and flute, 3/4, 150 bpm",
 )
 
 

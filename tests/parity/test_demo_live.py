@@ -12,7 +12,7 @@ from mindspore import Tensor  # noqa: E402
 from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor  # noqa: E402
 from mindmusicgen.checkpoint.source import DEMO  # noqa: E402
 
-PROMPTS = ["upbeat 80s pop with drums and synth bass, 120 bpm", "calm piano, no drums"]
+PROMPTS = ["upbeat 80s pop with drums and synth bass, 125 bpm", "calm piano, no drums"]
 
 
 @pytest.fixture(scope="module")
