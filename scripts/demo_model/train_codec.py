@@ -198,7 +198,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--rows", type=int, default=8, help="clips in a batch")
     parser.add_argument(
-        "--hearing-steps", type=int, default=500, help="more steps of the encoder, with foreign instruments"
+        "--hearing-steps", type=int, default=1300, help="more steps of the encoder, with foreign instruments"
     )
     parser.add_argument("--songs", type=int, default=3000)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)

@@ -1,6 +1,6 @@
 """Train the demo model's text encoder and decoder with torch. Stop it with Ctrl-C; the same command goes on.
 
-    python scripts/demo_model/train_language_model.py --output FOLDER [--steps 2000]
+    python scripts/demo_model/train_language_model.py --output FOLDER [--steps 5000]
 
 The codes come straight from the composer (see `instruments`): no audio is made, and no song is seen twice. What a clip
 is: half of the batches begin where a piece begins or where a window of a longer piece does (the start code, then codes
@@ -187,10 +187,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, help="folder for checkpoints and curves")
     parser.add_argument("--start", help="output of another run, whose weights this one begins with")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--text-steps", type=int, default=1500, help="first steps of the text encoder alone")
     parser.add_argument(
-        "--beginning-steps", type=int, default=1000, help="steps of which three in four are on the beginnings of pieces"
+        "--beginning-steps", type=int, default=3500, help="steps of which three in four are on the beginnings of pieces"
     )
     parser.add_argument("--long-steps", type=int, default=200, help="the last steps, on whole pieces of 30 s")
     parser.add_argument("--rows", type=int, default=5)
