@@ -205,7 +205,7 @@ def run(kinds, count, seed=0):
     words = [sys.executable, __file__, ",".join(kinds), str(count), str(seed)]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
-    found = subprocess.run(words, env=environment, capture_output=True, timeout=900)
+    found = subprocess.run(words, env=environment, capture_output=True, timeout=3600)
     try:
         return json.loads(found.stdout.splitlines()[-1])
     except (ValueError, IndexError):
