@@ -109,7 +109,8 @@ def test_a_file_says_how_it_was_made(model, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["info", path, "--json"]) == 0
     recipe = json.loads(capsys.readouterr().out)
-    assert recipe["prompt"] == PROMPT and recipe["negative_prompt"] == "noise" and recipe["model"] == "model0"
+    assert recipe["prompt"] == PROMPT and recipe["negative_prompt"] == "noise"
+    assert recipe["model"] == os.path.basename(model)
     assert (recipe["seed"], recipe["duration"], recipe["guidance_scale"]) == (7, 0.5, [4.0, 2.0])
     soundfile.write(tmp_path / "b.wav", np.zeros(9), 32000)
     assert cli.main(["info", str(tmp_path / "b.wav")]) == 0

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import nbformat
-from build import tests_of
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
@@ -32,6 +31,8 @@ def notebooks():
 
 def hidden_tests(path):
     """The hidden tests of a stored notebook, from the lesson or exercise that it was made of."""
+    from build import tests_of  # which executes with this module
+
     language = path.relative_to(ROOT / "tutorials").parts[0]
     sources = (ROOT / "scripts" / folder / f"{path.stem}.md" for folder in ("tutorials/lessons", "exercises"))
     return next((tests_of(source, language) for source in sources if source.is_file()), {})
