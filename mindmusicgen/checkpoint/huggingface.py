@@ -5,6 +5,7 @@ folded, and convolutions are matrices. `pieces` says for each parameter which te
 saving both follow that one description.
 """
 
+import math
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -210,10 +211,10 @@ def load(network, tensors, source, plan=None, width=None):
     def fill(entry):
         name, parameter = entry
         loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
-        return parameter.size
+        return math.prod(parameter.shape)
 
     entries = list(network.parameters_and_names())
-    bar = loading_bar(sum(parameter.size for _, parameter in entries))
+    bar = loading_bar(sum(math.prod(parameter.shape) for _, parameter in entries))  # `size` is a method under MindNLP
     with ThreadPoolExecutor(READERS) as pool, bar:
         for size in pool.map(fill, entries):  # raises what a thread raised
             bar.update(size)

@@ -6,6 +6,8 @@ clip does not fill is told where the clip ends: the convolutions reflect there. 
 whole clip would give, to float32 rounding.
 """
 
+import sys
+
 import numpy as np
 from mindspore import Tensor
 
@@ -35,16 +37,17 @@ class CodecGraphs:
 
     def __init__(self, codec, key=None):
         self.codec, self.pieces = codec, IncrementalDecoder.supports(codec.config)
-        self.graphs = {name: compiled(getattr(codec, name), key) for name in (PARTS if self.pieces else WHOLE)}
+        names = PARTS if self.pieces else WHOLE
+        if "mindnlp" in sys.modules:  # tensors have torch's methods then, which uncompiled networks cannot use
+            names = PARTS + WHOLE
+        self.graphs = {name: compiled(getattr(codec, name), key) for name in names}
         self.sizes = [max(round(seconds * codec.config.frame_rate), codec.reach) for seconds in PIECES]
 
     def decode(self, codes):
         """Codes [B, K, T] int32 to audio [B, 1, T * hop]."""
-        if not self.pieces:
-            return self.graphs["to_audio"](codes)
         frames = codes.shape[2]
-        if frames < SHORTEST:
-            return self.codec.to_audio(codes)
+        if not self.pieces or frames < SHORTEST:
+            return self._whole("to_audio")(codes)
         # Each piece is computed with what is around it; of the sizes, the one with the least to compute.
         piece = min(self.sizes[1:], key=lambda size: -(-frames // size) * (size + 2 * self.codec.reach))
         decoder = IncrementalDecoder(self.codec, self.decode, self.recurrent, self.convolutions, piece, LONG_STEP)
@@ -52,6 +55,10 @@ class CodecGraphs:
         for start in range(0, frames, piece):
             made += decoder.push(values[:, :, start : start + piece], last=start + piece >= frames)
         return Tensor.from_numpy(np.concatenate(made, axis=2))
+
+    def _whole(self, name):
+        """A method of the codec for a clip that is not cut: its graph if there is one."""
+        return self.graphs.get(name, getattr(self.codec, name))
 
     def recurrent(self, codes, h, c):
         """`Encodec.decode_recurrent`."""
@@ -75,12 +82,11 @@ class CodecGraphs:
         """Audio [B, 1, N] to codes [B, K, T] int32, and the loudness [B, 1] that was divided out."""
         config = self.codec.config
         if not self.pieces or config.normalize:
-            run = self.codec.to_codes if self.pieces else self.graphs["to_codes"]
-            return run(audio, num_quantizers)
+            return self._whole("to_codes")(audio, num_quantizers)
         values, hop = audio.asnumpy(), config.hop_length
         frames = -(-values.shape[2] // hop)
         if frames < SHORTEST:
-            return self.codec.to_codes(audio, num_quantizers)
+            return self._whole("to_codes")(audio, num_quantizers)
         hidden = self._encoder_windows(values, frames, hop)
         hidden = self._encoder_recurrent(hidden, frames)
         return Tensor(self._encoder_codes(hidden, num_quantizers)), Tensor(np.ones((len(values), 1), np.float32))
