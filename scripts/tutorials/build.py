@@ -28,7 +28,7 @@ TEXT = re.compile(r"""("[^"\n]*"|'[^'\n]*'|# [^\n]*)""")  # strings and comments
 MACHINE_PATH = re.compile(r"(/root/|/work/|/tmp/|/home/|/Users/|site-packages|ipykernel_\d)")
 CHINESE = "\u3000-\u9fff\uff00-\uffef"
 SOFT_BREAK = re.compile(f"(?<=[{CHINESE}*])\\n *(?=[{CHINESE}*])")
-LARGEST = 500_000  # bytes of a notebook
+LARGEST = 600_000  # bytes of a notebook
 
 
 def parts_of(lesson, language):
