@@ -122,7 +122,7 @@ def test_the_command_refuses_in_one_sentence(alone, model, tmp_path, capsys, mon
         (write_lines(tmp_path / "empty.jsonl", ""), "out", [], "hold no line"),
         (str(tmp_path / "latin.jsonl"), "out", [], "not UTF-8"),
         (good, "taken", [], "cannot be a folder"),
-        (good, "out", ["--format", "mp3"], "format is 'mp3'"),
+        (good, "out", ["--format", "aac"], "format is 'aac'"),
         (good, "out", ["--format", "flac", "--bit-depth", "32"], "bit depth 32"),
         (good, "out", ["--batch-size", "0"], "batch size is 0"),
         (good, "out", ["--seed", "-1"], "seed is -1"),
