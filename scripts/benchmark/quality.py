@@ -41,7 +41,7 @@ def open_model(folder, kernels=True, **options):
 
 def write_music(model, inputs, seconds):
     """Codes [B, K, frames] that the model chooses itself."""
-    request, _, _ = model._request(*inputs.values(), {"duration": seconds, "guidance_scale": SCALE, "seed": 0})
+    request, *_ = model._request(*inputs.values(), {"duration": seconds, "guidance_scale": SCALE, "seed": 0})
     return np.concatenate(list(model._generate_codes(request, None, None)), axis=2)
 
 
@@ -54,7 +54,7 @@ def read_music(model, inputs, codes):
 
     columns = delayed_columns(codes, codes.shape[2], model.pad_code, model.config.decoder.audio_channels)
     arguments = {"max_new_tokens": columns.shape[2] - 1, "guidance_scale": SCALE}
-    request, _, _ = model._request(*inputs.values(), arguments)
+    request, *_ = model._request(*inputs.values(), arguments)
     graphs, _ = model._generator.conditioned(request, columns.shape[2], 0)
 
     class Reader(nn.Cell):

@@ -95,7 +95,7 @@ class Ours:
     def graphs(self, prompts, columns, mark=lambda name: None):
         """The graphs `generate` would use for guided prompts, conditioned on them."""
         inputs = self.processor([PROMPT] * prompts)
-        request, _, _ = self.model._request(*inputs.values(), {"max_new_tokens": columns - 1, **SAMPLING})
+        request, *_ = self.model._request(*inputs.values(), {"max_new_tokens": columns - 1, **SAMPLING})
         request.states.asnumpy()
         mark("text")
         graphs, _ = self.model._generator.conditioned(request, columns, 0)
