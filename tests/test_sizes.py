@@ -79,7 +79,7 @@ def test_info_without_weights(tmp_path, capsys):
     assert cli.main(["info", str(tmp_path)]) == 0
     alone = capsys.readouterr().out
     assert " GB, as " in alone.splitlines()[-1]
-    assert "a config without weights" in alone and "5.3 M parameters" in alone and "stored as" not in alone
+    assert "a config without weights" in alone and "6.3 M parameters" in alone and "stored as" not in alone
     assert cli.main(["info", "demo"]) == 0
     whole = capsys.readouterr().out
     memory = [text[text.index("  memory") :].split(" GB")[0] for text in (alone, whole)]
