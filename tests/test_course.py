@@ -105,7 +105,7 @@ def test_audio_prompts_in_a_batch(model, processor, sample):
 
 def test_generation_config(model, processor):
     before = model.generation_config.to_dict()
-    assert model.generation_config.do_sample is True and model.generation_config.guidance_scale == 3
+    assert model.generation_config.do_sample is True and model.generation_config.guidance_scale == 2
     inputs = processor(text=["80s pop track with bassy drums and synth"], padding=True, return_tensors="ms")
     try:
         model.generation_config.guidance_scale = 4.0
