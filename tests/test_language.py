@@ -136,6 +136,7 @@ NOT_PROSE = re.compile(r"```.*?```|`[^`\n]*`|（[A-Za-z][^）]*）|\]\([^)]*\)|\
 
 def written():
     """Every Chinese text of the lessons, the exercises, the checker and what the notebooks show: (where, text)."""
+    pytest.importorskip("nbclient", reason="the extra `tutorials` is not installed")
     sys.path.insert(0, str(ROOT / "scripts" / "tutorials"))
     import build
 
