@@ -4,6 +4,7 @@ from . import flags
 
 
 def add_batch(parser):
+    """The words of `batch`."""
     parser.usage = "mindmusicgen batch PROMPTS.jsonl -o FOLDER [-m MODEL] [-d SECONDS] [-s SEED] [options]"
     parser.description = (
         'Make a piece of music for each line of a file, such as\n{"prompt": "calm piano", "id": "piano", "duration": '

@@ -6,6 +6,7 @@ from .outputs import each_anyway, free_paths, write_clip
 
 
 def add_encode(parser):
+    """The words of `encode`."""
     parser.usage = "mindmusicgen encode AUDIO -o CODES.npz [-m MODEL] [options]"
     parser.epilog = flags.examples("encode riff.wav -o riff.npz")
     parser.add_argument("audio", metavar="AUDIO", help="audio file")
@@ -17,6 +18,7 @@ def add_encode(parser):
 
 
 def add_decode(parser):
+    """The words of `decode`."""
     parser.usage = "mindmusicgen decode CODES.npz [-o FILE] [-m MODEL] [options]"
     parser.epilog = flags.examples("decode riff.npz -o back.flac")
     parser.add_argument("codes", metavar="CODES.npz", help=".npz file of encode, or of generate --codes")

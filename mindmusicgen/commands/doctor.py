@@ -4,6 +4,7 @@ from . import flags
 
 
 def add_doctor(parser):
+    """The words of `doctor`."""
     parser.usage = "mindmusicgen doctor [--quick] [--report FILE] [options]"
     parser.description = (
         "Say what is installed, run every operator against its reference and the demo model against\ngolden values, "

@@ -72,10 +72,12 @@ def add_common(parser):
 
 
 def add_model(parser, **options):
+    """Which model."""
     parser.add_argument("-m", "--model", help=MODEL, **options)
 
 
 def add_sampling(parser):
+    """How codes are drawn."""
     group = parser.add_argument_group("how codes are chosen")
     group.add_argument(
         "--guidance-scale",
@@ -100,11 +102,13 @@ def guidance(text):
 
 
 def add_negative(parser, name="negative_prompt"):
+    """What to lead away from."""
     parser.add_argument("--negative", dest=name, metavar="TEXT", help="what the music should not be")
     parser.old_names["--negative-prompt"] = "--negative"
 
 
 def add_batch_size(parser, default, help):
+    """How many at a time."""
     parser.add_argument("--batch-size", dest="batch", type=int, default=default, metavar="N", help=help)
     parser.old_names["--batch"] = "--batch-size"
 

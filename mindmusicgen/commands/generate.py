@@ -16,6 +16,7 @@ from .request import prepare, recipe
 
 
 def add_generate(parser):
+    """The words of `generate`."""
     parser.usage = "mindmusicgen generate [PROMPT ...] [-o FILE] [-d SECONDS] [-m MODEL] [-s SEED] [options]"
     parser.epilog = flags.examples(
         '"calm piano" -d 20 -s 7 -o calm.flac --play',

@@ -11,6 +11,7 @@ SAID = {"do_sample": "sampling", "weights": "fingerprint", "mindmusicgen": "made
 
 
 def add_info(parser):
+    """The words of `info`."""
     parser.usage = "mindmusicgen info MODEL|AUDIO [-d SECONDS] [--batch-size N] [options]"
     parser.epilog = flags.examples("info out.wav", "info facebook/musicgen-small -d 30", "info demo --table")
     parser.add_argument(

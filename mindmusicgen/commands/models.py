@@ -5,6 +5,7 @@ from . import flags
 
 
 def add_convert(parser):
+    """The words of `convert`."""
     parser.usage = "mindmusicgen convert MODEL -o FOLDER [options]"
     parser.epilog = flags.examples("convert facebook/musicgen-small -o small-int8 --quantization int8")
     parser.add_argument("model", metavar="MODEL", help="folder or hub id of a Hugging Face checkpoint")
@@ -18,6 +19,7 @@ def add_convert(parser):
 
 
 def add_export(parser):
+    """The words of `export`."""
     parser.usage = "mindmusicgen export -m MODEL -o FOLDER [options]"
     parser.epilog = flags.examples("export -m demo -o files", 'generate "calm piano" --mindir files')
     flags.add_model(parser, required=True)

@@ -5,6 +5,7 @@ from . import flags
 
 
 def add_prompts(parser):
+    """The words of `prompts`."""
     parser.usage = "mindmusicgen prompts [--count N] [-s SEED] [--language en|zh]"
     parser.epilog = flags.examples("prompts --count 10 -s 3")
     parser.add_argument("--count", type=int, default=5, metavar="N", help="new prompts to make up (5)")

@@ -5,6 +5,7 @@ from . import flags
 
 
 def add_train(parser):
+    """The words of `train`."""
     parser.usage = "mindmusicgen train --data FOLDER -m MODEL -o FOLDER [--steps N] [options]"
     parser.description = (
         "Fine-tune the text encoder and the decoder on audio files, each with its caption in a\n.txt beside it or in "
