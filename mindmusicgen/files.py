@@ -181,7 +181,8 @@ def check_room(folder, what, room=0):
         with open(handle, "wb") as file:
             file.write(bytes(BLOCK))
     finally:
-        os.remove(partial)
+        with contextlib.suppress(FileNotFoundError):  # closed, it holds no lock: another's tidying may come first
+            os.remove(partial)
     free, limit = shutil.disk_usage(folder).free, resource.getrlimit(resource.RLIMIT_FSIZE)[0] if resource else -1
     if room > free:
         raise InputError(f"{what} needs {room / 1e6:.0f} MB and {quoted(folder)} has {free / 1e6:.0f} left; make room")
