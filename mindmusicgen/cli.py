@@ -16,6 +16,7 @@ from . import __version__, commands
 from .commands.flags import Parser, add_common, nearest
 from .errors import InputError
 from .interrupt import interruptible
+from .language import said
 from .telling import patient_streams, quoted, tell
 
 FAILED_GRAPHS = "MS_OM_PATH"  # where MindSpore describes graphs that it could not compile
@@ -85,7 +86,8 @@ def parse(words=None):
         tell(_help().rstrip())
         parser.exit(0)
     if not words[0].startswith("-") and words[0] not in NAMES:
-        near = f"; did you mean generate {quoted(words[0])}?" if " " in words[0] else nearest(words[0], NAMES)
+        meant = said(f"; did you mean generate {quoted(words[0])}?")
+        near = meant if " " in words[0] else nearest(words[0], NAMES)
         parser.error(f"there is no command {quoted(words[0])}{near}")
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
@@ -116,8 +118,14 @@ def quiet(verbose):
     with warnings.catch_warnings(), _failed_graphs_aside():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", module=r"mindmusicgen\b")
-        warnings.showwarning = lambda message, *_, **__: tell(f"mindmusicgen: warning: {message}", error=True)
+        warnings.showwarning = lambda message, *_, **__: tell(
+            f"mindmusicgen: warning: {said(str(message))}", error=True
+        )
         yield
+
+
+def _tell_warning(message, *_, **__):
+    tell(f"mindmusicgen: warning: {said(str(message))}", error=True)
 
 
 @contextlib.contextmanager
@@ -153,7 +161,7 @@ def _run(arguments):
         if code is not None:  # it came when all was done
             return code
         kept = interrupt.args[0] if interrupt.args else getattr(arguments, "interrupted", "nothing was written")
-        tell(f"mindmusicgen: interrupted, {kept}", error=True)
+        tell(f"mindmusicgen: {said(f'interrupted, {kept}')}", error=True)
         return 130
     except Exception as error:
         reason = _reason(error)
@@ -180,5 +188,5 @@ def _reason(error):
 
     if is_memory_error(error):
         advice = "mindmusicgen info MODEL says what a model needs; take a smaller one, less at a time, or shorter audio"
-        return f"out of memory; {advice}"
+        return said(f"out of memory; {advice}")
     return None

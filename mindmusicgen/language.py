@@ -1,7 +1,7 @@
 """The language that errors are said in: English, or Chinese where MINDMUSICGEN_LANG or the computer's locale says so.
 
 `sentences_zh.json` has the English sentences with gaps, `{}`, and beside each the Chinese one, whose gaps have numbers.
-What is not in it stays English.
+What fills a gap may be a sentence of the table itself. What is not in it stays English.
 """
 
 import functools
@@ -31,19 +31,18 @@ def said(sentence):
         for pattern, translated in _table():
             found = pattern.fullmatch(sentence)
             if found:
-                values = found.groups()
+                values = [said(value) for value in found.groups()]
                 return re.sub(r"\{(\d)\}", lambda gap, values=values: values[int(gap[1])], translated)
     return sentence
 
 
 @functools.cache
 def _table():
-    """Pairs of a pattern and its translation; those with the most words of their own come first."""
+    """Pairs of a pattern and its translation, in the order in which they are tried: first those with a sentence of the
+    table behind their colon, then those with the most words of their own."""
     try:
         table = json.loads(SENTENCES.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # an error must be said even then
         return []
-    return [
-        (re.compile("(.*?)".join(map(re.escape, english.split("{}"))), re.DOTALL), table[english])
-        for english in sorted(table, key=lambda english: -len(english.replace("{}", "")))
-    ]
+    order = sorted(table, key=lambda english: (not english.endswith(": {}"), -len(english.replace("{}", ""))))
+    return [(re.compile("(.*?)".join(map(re.escape, one.split("{}"))), re.DOTALL), table[one]) for one in order]

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from .errors import InputError
+from .language import current, said
 
 READABLE = (".wav", ".flac", ".ogg", ".mp3")  # what messages advise; libsndfile reads more
 RATES = (1_000, 1_000_000)  # samples per second; beyond them a header is damaged, and resampling would take hours
@@ -32,7 +33,12 @@ class UnusableAudio(InputError):
 
     def __init__(self, name, reason, wanted):
         super().__init__(f"{name} {reason}; {wanted}")
-        self.reason = reason
+        self.name, self.reason, self.wanted = name, reason, wanted
+
+    def __str__(self):
+        if current() == "en":
+            return super().__str__()
+        return f"{said(self.name)} {said(self.reason)}；{said(self.wanted)}"
 
 
 def as_samples(name, value, loudest=LOUDEST):

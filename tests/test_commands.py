@@ -46,18 +46,21 @@ def said_of(capsys, *words):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["generate", "a", "--duratoin", "5"], "mindmusicgen generate has no --duratoin; did you mean --duration?"),
-        (["generate", "a", "-duration", "5"], "generate has no -duration; did you mean --duration?"),
-        (["generate", "a", "-x"], "generate has no -x; mindmusicgen generate --help says more"),
-        (["batch", "p.jsonl", "--outptu=x"], "batch has no --outptu; did you mean --output?"),
-        (["train", "--stepps", "3"], "train has no --stepps; did you mean --steps?"),
+        (
+            ["generate", "a", "--duratoin", "5"],
+            "generate has no option --duratoin; did you mean --duration?",
+        ),
+        (["generate", "a", "-duration", "5"], "generate has no option -duration; did you mean --duration?"),
+        (["generate", "a", "-x"], "generate has no option -x; mindmusicgen generate --help says more"),
+        (["batch", "p.jsonl", "--outptu=x"], "batch has no option --outptu; did you mean --output?"),
+        (["train", "--stepps", "3"], "train has no option --stepps; did you mean --steps?"),
         (["convert", "a", "-o", "b", "--quantisation", "int8"], "did you mean --quantization?"),
         (["generate", "a", "--duration", "x"], "invalid float value: 'x'"),
         (["batch", "p.jsonl"], "required: -o/--output"),
         (["info", "a", "b"], "'b' is one word too many"),
         (["generat", "a"], "there is no command 'generat'; did you mean generate?"),
         (["calm piano"], "there is no command 'calm piano'; did you mean generate 'calm piano'?"),
-        (["--durations"], "mindmusicgen has no --durations"),
+        (["--durations"], "mindmusicgen has no option --durations"),
     ],
 )
 def test_a_wrong_word_is_named_with_the_nearest_right_one(capsys, words, said):

@@ -1,7 +1,11 @@
 """Errors in Chinese, from one table with the English ones; and one word for one thing in all Chinese texts."""
 
+import argparse
 import ast
+import errno
+import inspect
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -33,17 +37,33 @@ def sentence_of(node):
     return None
 
 
-def raised():
-    """Every sentence that the package's source gives to InputError."""
+def in_source(*functions):
+    """Every text in the package's source, or those that are the first argument of a function: (file, text)."""
     for path in (ROOT / "mindmusicgen").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError" and node.args:
-                yield sentence_of(node.args[0])
+            if functions:
+                called = isinstance(node, ast.Call) and getattr(node.func, "id", "") in functions
+                node = node.args[0] if called and node.args else None
+            if sentence_of(node) is not None:
+                yield path, sentence_of(node)
 
 
-def test_every_sentence_of_the_table_is_one_that_the_source_raises():
-    assert len(TABLE) >= 60
-    assert not set(TABLE) - set(raised()), "nobody says these any more: change or remove them in sentences_zh.json"
+def of_others():
+    """What argparse and the operating system say, with {} for what is filled in."""
+    texts = (sentence_of(node) for node in ast.walk(ast.parse(inspect.getsource(argparse))))
+    return {re.sub(r"%(\(\w+\))?[sr]", "{}", text) for text in texts if text} | set(map(os.strerror, errno.errorcode))
+
+
+def test_every_sentence_of_the_table_is_one_that_somebody_says():
+    assert len(TABLE) >= 230
+    said = {text for _, text in in_source()} | of_others()
+    gone = set(TABLE) - said
+    assert not gone, "nobody says these any more: change or remove them in sentences_zh.json"
+
+
+def test_every_sentence_of_the_command_line_is_in_the_table():
+    said = {text for path, text in in_source("InputError", "said") if "commands" in path.parts or path.name == "cli.py"}
+    assert len(said) > 35 and not said - set(TABLE)
 
 
 def test_each_is_said_in_chinese_with_what_is_filled_in(chinese):
@@ -100,6 +120,52 @@ def test_the_command_line_says_it_in_chinese(chinese, capsys, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert cli.main(["generate", "pop", "--plot", "out.jpg"]) == 2
     assert "图 'out.jpg' 的扩展名不是 '.png'" in capsys.readouterr().err
+
+
+WRONG_WORDS = {
+    "generate a --sed 1": "mindmusicgen generate 没有选项 --sed；是不是想写 --seed？ 详见 mindmusicgen generate --help",
+    "generate a -x": "mindmusicgen generate 没有选项 -x；详见 mindmusicgen generate --help",
+    "generat a": "没有这个命令：'generat'；是不是想写 generate？ 详见 mindmusicgen --help",
+    "batch p.jsonl": "缺少参数：-o/--output；详见",
+    "generate a -d x": "参数 -d/--duration：'x' 不是 float 类型的值；",
+    "generate a -d": "参数 -d/--duration：后面要有一个值；",
+    "generate a --normalize all": "参数 --normalize：没有 'all' 这个选项（可选 'none', 'peak', 'loudness'）；",
+    "generate a -d 1 --max-new-tokens 2": "参数 --max-new-tokens：不能与参数 -d/--duration 一起用；",
+    "info a b": "多了 'b' 这个词；",
+}
+
+
+@pytest.mark.parametrize("words", WRONG_WORDS)
+def test_a_wrong_word_is_said_in_chinese(chinese, capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(words.split())
+    assert ended.value.code == 2 and WRONG_WORDS[words] in capsys.readouterr().err
+
+
+REFUSED = {
+    "generate a b -o -": "标准输出只接一段音乐，而不是 2 段",
+    "generate a --raw": "--raw 属于 --output -",
+    "generate a -o - --play": "流直接交给播放它的程序",
+    "generate --like nowhere.wav": "音频 'nowhere.wav' 无法读取；应为完整的 .wav, .flac, .ogg, .mp3 文件",
+    "generate nowhere.txt": "无法读取提示词文件 'nowhere.txt'：没有那个文件或目录；应为文本文件",
+    "play nowhere.wav": "无法播放音频 'nowhere.wav'，没有这个文件",
+    "prompts --count -1": "条数是 -1",
+    "batch p.jsonl -o out --ray-address x": "--ray-address 属于 --workers",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_a_command_refuses_is_said_in_chinese(chinese, capsys, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == 2
+    assert REFUSED[words] in capsys.readouterr().err
+
+
+def test_what_is_filled_in_may_be_a_sentence_too(chinese):
+    line = "'p.jsonl', line 3: seed is -1; expected a whole number of at least 0"
+    assert language.said(line) == "'p.jsonl' 第 3 行：种子是 -1；应为不小于 0 的整数"
+    assert language.said("interrupted, nothing was written") == "已中断，什么也没有写"
+    assert language.said("there are 2 melodies for 3 prompts; give one, or one each").startswith("有 2 个旋律，")
 
 
 def test_marking_says_it_in_chinese(chinese, capsys, tmp_path):

@@ -10,6 +10,7 @@ from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..files import check_folder, remove_leftovers
 from ..folder_lock import alone_in
+from ..language import said
 from ..melody_processing import AutoProcessor
 from ..telling import tell
 from .pieces import batches, plan
@@ -62,11 +63,11 @@ def batch(arguments, interrupts):
         writer.list_failures()
     taken = time.perf_counter() - started
     of = f"rank {rank} of {size}: " if size > 1 else ""
-    tell(
-        f"{of}{len(share)} pieces: {writer.made} made, {len(share) - len(left)} were there already, "
-        f"{len(writer.failed)} failed{f', see {failures}' if writer.failed else ''}; {taken:.1f} s",
-        error=True,
+    line = (
+        f"{len(share)} pieces: {writer.made} made, {len(share) - len(left)} were there already, "
+        f"{len(writer.failed)} failed{f', see {failures}' if writer.failed else ''}; {taken:.1f} s"
     )
+    tell(of + said(line), error=True)
     # msrun ends all processes when one reports an error, and the others are still at work.
     return 1 if writer.failed and size == 1 else 0
 

@@ -16,6 +16,7 @@ from ..checkpoint.info import enough_memory
 from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..files import whole_file
+from ..language import said
 from ..melody_processing import AutoProcessor
 from ..recipe import recipe_comment
 from ..telling import tell
@@ -99,14 +100,14 @@ class Writer:
             self.fail(piece, reason_of(error))
             return
         self.made += 1
-        tell(f"{piece.path}: {clip.shape[1] / self.sampling_rate:.2f} s, seed {piece.prompt.seed}")
+        tell(f"{piece.path}: {clip.shape[1] / self.sampling_rate:.2f} s{said(f', seed {piece.prompt.seed}')}")
 
     def fail(self, piece, reason):
         """A piece could not be made."""
         if piece.path not in self.wanted:
             return
         self.failed.append({"id": piece.prompt.id, "line": piece.prompt.line, "error": reason})
-        tell(f"{piece.path}: failed: {reason}")
+        tell(said(f"{piece.path}: failed: {reason}"))
         self.list_failures()
 
     def list_failures(self):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError, clip, shown
 from ..interrupt import blocked
+from ..language import said
 from ..progress import announce
 from .json_file import read_json
 from .safetensors_file import open_safetensors
@@ -102,7 +103,7 @@ def _download(model, options, weights):
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    announce(f"asking the hub for {model}")
+    announce(said(f"asking the hub for {model}"))
     names = _within(PATIENCE, lambda: HfApi().list_repo_files(model, revision=options["revision"]))
 
     def fetch(chosen):

@@ -1,5 +1,6 @@
 """`mindmusicgen encode` and `decode`: from audio to codes and back."""
 
+from ..language import said
 from ..telling import tell
 from . import flags
 from .outputs import each_anyway, free_paths, write_clip
@@ -47,7 +48,7 @@ def run_encode(arguments, interrupts):
     interrupts.check()
     ((path,),) = free_paths([(arguments.output, 1)], arguments.force)
     save_codes(path, codes, model.sampling_rate, model.frame_rate)
-    tell(f"{path}: {codes.shape[2]} frames of {codes.shape[1]} codebooks")
+    tell(said(f"{path}: {codes.shape[2]} frames of {codes.shape[1]} codebooks"))
 
 
 def run_decode(arguments, interrupts):

@@ -6,6 +6,7 @@ import re
 import sys
 
 from .. import __version__
+from ..language import said
 from ..telling import printable
 
 MODEL = "folder or hub id, such as facebook/musicgen-small (demo)"
@@ -32,10 +33,11 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2. A wrong option is named first: what is missing may be what it was meant to give."""
         wrong = next(filter(None, map(self._wrong, self.words)), None)
         if wrong:
-            message = f"{self.prog} has no {wrong}{nearest(wrong, self._option_string_actions)}"
+            message = f"{self.prog} has no option {wrong}{nearest(wrong, self._option_string_actions)}"
         self.print_usage(sys.stderr)
-        end = "" if message.endswith("?") else ";"
-        self.exit(2, f"mindmusicgen: error: {printable(message)}{end} {self.prog} --help says more\n")
+        asks = message.endswith(("?", "？"))
+        more = " " + said(f"{self.prog} --help says more") if asks else said(f"; {self.prog} --help says more")
+        self.exit(2, f"mindmusicgen: error: {printable(said(message))}{more}\n")
 
     def _wrong(self, word):
         """The option in a word, if there is none of that name."""
@@ -53,7 +55,7 @@ def nearest(word, known):
         return ""
     word = "-" + word if word.startswith("-") and not word.startswith("--") else word
     found = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+    return said(f"; did you mean {found[0]}?") if found else ""
 
 
 def examples(*lines):
@@ -178,4 +180,4 @@ def opening(model):
     """Say at once, to whoever watches, what the next seconds are for."""
     from ..progress import announce
 
-    announce(f"opening {model}")
+    announce(said(f"opening {model}"))

@@ -6,6 +6,7 @@ import sys
 import time
 
 from ..errors import InputError
+from ..language import said
 from ..recipe import recipe_comment
 from ..telling import quoted, tell
 from . import flags
@@ -119,7 +120,8 @@ def run_generate(arguments, interrupts):
             attempt(_write_codes, codes[0], made.audio_codes, model)
         if arguments.plot:
             attempt(_plot, arguments, pictures, audio, made.audio_codes.asnumpy(), model)
-    tell(f"{taken:.1f} s for {audio.shape[0] * audio.shape[2] / model.sampling_rate:.1f} s of music", error=True)
+    seconds = audio.shape[0] * audio.shape[2] / model.sampling_rate
+    tell(said(f"{taken:.1f} s for {seconds:.1f} s of music"), error=True)
     for path in paths if arguments.play else ():
         play(path, interrupts)
 
@@ -160,7 +162,7 @@ def _write_codes(path, codes, model):
     from ..codes_file import save_codes
 
     save_codes(path, codes, model.sampling_rate, model.frame_rate)
-    tell(f"{path}: codes")
+    tell(said(f"{path}: codes"))
 
 
 def _check_generate(arguments):
@@ -221,7 +223,7 @@ def _plot(arguments, paths, audio, codes, model):
         title = prompt if len(prompt) <= 80 else prompt[:77] + "..."
         title = title.replace("$", r"\$")  # two of them would begin a formula
         save_picture(plot_piece(audio[number], model.sampling_rate, codes[number], model.frame_rate, title), path)
-        tell(f"{path}: waveform, spectrogram and codes")
+        tell(said(f"{path}: waveform, spectrogram and codes"))
 
 
 @contextlib.contextmanager
@@ -243,7 +245,7 @@ def _stream(arguments, interrupts, pipe):
 
     model, inputs, options = prepare(arguments)
     options["seed"] = _seed(options["seed"])
-    tell(f"seed {options['seed']}", error=True)
+    tell(said(f"seed {options['seed']}"), error=True)
     total, output = None, None
 
     def see(done, of):
@@ -260,7 +262,8 @@ def _stream(arguments, interrupts, pipe):
                     output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not arguments.raw)
                 output.write(audio)
     except BrokenPipeError:
-        tell(f"mindmusicgen: whoever listened has stopped; {_streamed(output)}", error=True)
+        stopped = said(f"whoever listened has stopped; {_streamed(output)}")
+        tell(f"mindmusicgen: {stopped}", error=True)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(_streamed(output)) from interrupt
     except OSError as error:

@@ -1,5 +1,6 @@
 """`mindmusicgen convert` and `export`: other forms of a model."""
 
+from ..language import said
 from ..telling import tell
 from . import flags
 
@@ -54,7 +55,7 @@ def run_convert(arguments, interrupts):
         quantize=arguments.quantization,
         **flags.source(arguments),
     )
-    tell(f"{arguments.output}: ready for --model")
+    tell(said(f"{arguments.output}: ready for --model"))
 
 
 def run_export(arguments, interrupts):
@@ -67,4 +68,5 @@ def run_export(arguments, interrupts):
     sizes = {name: getattr(arguments, name) for name in names}
     manifest = export(arguments.model, arguments.output, pieces, **sizes, **flags.source(arguments))
     size = sum(file["bytes"] for file in manifest["files"].values())
-    tell(f"{arguments.output}: {', '.join(manifest['graphs'])}, {size / 1e6:.1f} MB; ready for --mindir")
+    graphs = ", ".join(manifest["graphs"])
+    tell(said(f"{arguments.output}: {graphs}, {size / 1e6:.1f} MB; ready for --mindir"))

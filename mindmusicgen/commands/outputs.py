@@ -5,6 +5,7 @@ import itertools
 import os
 
 from ..errors import InputError
+from ..language import said
 from ..telling import tell
 
 
@@ -61,4 +62,4 @@ def write_clip(arguments, path, clip, sampling_rate, more="", comment=None):
     peak = write_audio(path, clip, sampling_rate, arguments.normalize or "none", arguments.bit_depth, comment)
     clipped = peak > 1 and arguments.bit_depth != 32
     loud = f", clipped: the peak was {peak:.2f}, and --normalize peak avoids it" if clipped else ""
-    tell(f"{path}: {clip.shape[1] / sampling_rate:.2f} s{more}{loud}")
+    tell(f"{path}: {clip.shape[1] / sampling_rate:.2f} s{said(more)}{said(loud)}")

@@ -4,6 +4,7 @@ import os
 
 from .. import __version__
 from ..errors import InputError
+from ..language import said
 from ..telling import quoted, tell
 from .flags import load, source, where
 
@@ -31,8 +32,11 @@ def prepare(arguments):
         folder = resolve(arguments.model, **source(arguments))
         arguments.weights = fingerprint(folder)
         if expected not in (None, arguments.weights):
-            said = f"{quoted(arguments.model)} has other weights than those that made {quoted(arguments.like)}"
-            tell(f"mindmusicgen: warning: {said}; the piece will be another", error=True)
+            warning = said(
+                f"{quoted(arguments.model)} has other weights than those that made {quoted(arguments.like)}; the piece "
+                "will be another"
+            )
+            tell(f"mindmusicgen: warning: {warning}", error=True)
         if arguments.melody and model_type(folder) != "musicgen_melody":
             raise InputError(
                 f"--melody for a text model: {quoted(arguments.model)} follows words alone; use a model such as "

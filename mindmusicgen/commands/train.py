@@ -1,5 +1,6 @@
 """`mindmusicgen train`: a checkpoint fine-tuned on a folder of audio and captions."""
 
+from ..language import said
 from ..telling import tell
 from . import flags
 
@@ -61,4 +62,4 @@ def run_train(arguments, interrupts):
         freeze_text=arguments.freeze_text,
         **flags.source(arguments),
     )
-    tell(f"{folder}: ready for --model")
+    tell(said(f"{folder}: ready for --model"))

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..files import whole_file
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..interrupt import interruptible
+from ..language import said
 from ..processing import MAX_TOKENS
 from ..progress import progress_bar, someone_watches
 from ..samples import SILENCE, UnusableAudio, peak_of
@@ -87,7 +88,7 @@ def code_audio(model, folder, pairs, frames, path):
         return coded
     watched = someone_watches()
     if not watched:
-        tell(f"coding {len(pairs) - coded.done} audio files")
+        tell(said(f"coding {len(pairs) - coded.done} audio files"))
     bar = progress_bar(total=len(pairs), initial=coded.done, unit="file", desc="coding", disable=not watched)
     with interruptible() as interrupts, bar:
         try:
@@ -253,7 +254,7 @@ def nothing_to_train_on(folder, skipped):
 def _counts(skipped):
     """How many were skipped for which reason."""
     reasons = [reason for _, reason in skipped]
-    return ", ".join(f"{reasons.count(reason)} x {reason}" for reason in sorted(set(reasons)))
+    return ", ".join(f"{reasons.count(reason)} x {said(reason)}" for reason in sorted(set(reasons)))
 
 
 def report(skipped, used, path):
@@ -261,7 +262,8 @@ def report(skipped, used, path):
     with output_file(path) as file:
         file.write("".join(f"{printable(name)}: {reason}\n" for name, reason in skipped).encode())
     if skipped:
-        tell(f"mindmusicgen: skipped {len(skipped)}, used {used} ({_counts(skipped)}); the list is {path}", error=True)
+        line = f"skipped {len(skipped)}, used {used} ({_counts(skipped)}); the list is {path}"
+        tell(f"mindmusicgen: {said(line)}", error=True)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..files import check_folder
 from ..folder_lock import alone_in
 from ..generation.settings import TRAINED_SECONDS, window_frames
+from ..language import said
 from ..processing import MusicgenProcessor
 from ..telling import tell
 from .data import SHORTEST, captioned_codes, clip_frames, nothing_to_train_on, output_file
@@ -101,7 +102,7 @@ def _train(source, where, data, found, output, settings):
         warmup=min(100, steps // 10),
     )
     if trainer.resume():
-        tell(f"going on from step {trainer.step} of {steps}")
+        tell(said(f"going on from step {trainer.step} of {steps}"))
     _fit(trainer, clips, max(1, min(20, steps // 10)))
     target = os.path.join(output, MODEL)
     save_huggingface(network, target, companions=tokenizer_folder(source, **where))

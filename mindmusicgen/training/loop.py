@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..files import whole_file
 from ..folder_lock import alone_in
 from ..interrupt import interruptible
+from ..language import said
 from ..progress import progress_bar, someone_watches
 from ..telling import tell
 
@@ -203,7 +204,7 @@ class Trainer:
                         loss = self._record(names)[names[0]]
                         bar.set_postfix({names[0]: f"{loss:.3f}"})
                         if not watched:
-                            tell(f"step {self.step} of {self.steps}: {names[0]} {loss:.4f}")
+                            tell(said(f"step {self.step} of {self.steps}: {names[0]} {loss:.4f}"))
                     if time.monotonic() - saved > self.save_seconds:
                         self.save()
                         saved = time.monotonic()
