@@ -44,7 +44,7 @@ setup(
     packages=find_packages(include=["mindmusicgen", "mindmusicgen.*"]),
     package_data={
         "mindmusicgen.ops": ["csrc/*"],
-        "mindmusicgen": ["demo/*", "fonts/*", "doctor/*.npz", "sentences_zh.json"],
+        "mindmusicgen": ["demo/*", "fonts/*", "musicgen/doctor/*.npz", "sentences_zh.json"],
     },
     ext_modules=[KERNELS],
     install_requires=[

@@ -5,23 +5,23 @@ Names are imported on first use, so that `import mindmusicgen` does not start Mi
 
 import importlib
 
-from .interrupt import blocked
+from .runtime.interrupt import blocked
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "MusicgenForConditionalGeneration": "composite",
-    "MusicgenMelodyForConditionalGeneration": "melody",
+    "MusicgenForConditionalGeneration": "musicgen.model",
+    "MusicgenMelodyForConditionalGeneration": "musicgen.melody.model",
     "MusicgenOutput": "submodels.outputs",
-    "MusicgenProcessor": "processing",
-    "MusicgenMelodyProcessor": "melody_processing",
-    "AutoProcessor": "melody_processing",
-    "EncodecFeatureExtractor": "feature_extractors",
-    "MusicgenMelodyFeatureExtractor": "feature_extractors",
-    "MusicgenForCausalLM": "submodels.decoder",
-    "MusicgenModel": "submodels.decoder",
-    "MusicgenMelodyForCausalLM": "submodels.melody",
-    "MusicgenMelodyModel": "submodels.melody",
+    "MusicgenProcessor": "musicgen.processing",
+    "MusicgenMelodyProcessor": "musicgen.melody.processing",
+    "AutoProcessor": "musicgen.melody.processing",
+    "EncodecFeatureExtractor": "musicgen.feature_extractors",
+    "MusicgenMelodyFeatureExtractor": "musicgen.feature_extractors",
+    "MusicgenForCausalLM": "musicgen.alone.decoder",
+    "MusicgenModel": "musicgen.alone.decoder",
+    "MusicgenMelodyForCausalLM": "musicgen.alone.melody",
+    "MusicgenMelodyModel": "musicgen.alone.melody",
     "T5EncoderModel": "submodels.text",
     "EncodecModel": "submodels.codec",
     "AutoModelForTextToWaveform": "auto",
@@ -35,8 +35,8 @@ _WHERE = {
     "InputError": "errors",
     "set_seed": "habits",
     "write_audio": "audio",
-    "from_mindnlp": "mindnlp_bridge",
-    "patch_mindnlp": "mindnlp_bridge",
+    "from_mindnlp": "musicgen.mindnlp_bridge",
+    "patch_mindnlp": "musicgen.mindnlp_bridge",
 }
 __all__ = [*_WHERE, "__version__"]
 

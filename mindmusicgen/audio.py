@@ -8,10 +8,10 @@ import wave
 import numpy as np
 
 from .errors import InputError
-from .files import check_writable, whole_file
-from .repeatable import make_repeatable
-from .samples import LONGEST, UnusableAudio, as_clip, check_length, checked_rate, fit_blocks, peak_of
-from .telling import quoted
+from .runtime.files import check_writable, whole_file
+from .runtime.telling import quoted
+from .sound.repeatable import make_repeatable
+from .sound.samples import LONGEST, UnusableAudio, as_clip, check_length, checked_rate, fit_blocks, peak_of
 from .words import has_lone_surrogate
 
 FORMATS = {  # container, and for each bit depth its encoding, the default first
@@ -46,7 +46,7 @@ def read_audio(path, sampling_rate, channels, longest=LONGEST, upto=None):
         UnusableAudio: if the file cannot be read, is empty or too long, holds samples that are not finite, or its sides
             cancel when they are mixed.
     """
-    from .sound_file import SoundFile
+    from .sound.sound_file import SoundFile
 
     file = SoundFile(path)
     if upto is None and np.isfinite(file.seconds):
@@ -207,7 +207,7 @@ def read_comment(path):
     Raises:
         UnusableAudio: if the file cannot be read.
     """
-    from .sound_file import comment_of
+    from .sound.sound_file import comment_of
 
     return comment_of(path)
 

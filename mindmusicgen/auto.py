@@ -1,9 +1,9 @@
 """From a folder or hub id to the class that opens it."""
 
-from .checkpoint.folder import MODELS, model_class
 from .checkpoint.source import resolve
 from .errors import InputError, shown
 from .habits import opening
+from .musicgen.checkpoint.folder import MODELS, model_class
 
 
 class AutoModelForTextToWaveform:

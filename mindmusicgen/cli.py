@@ -15,9 +15,9 @@ import warnings
 from . import __version__, commands
 from .commands.flags import Parser, add_common, nearest
 from .errors import InputError
-from .interrupt import interruptible
 from .language import said
-from .telling import patient_streams, quoted, tell
+from .runtime.interrupt import interruptible
+from .runtime.telling import patient_streams, quoted, tell
 
 FAILED_GRAPHS = "MS_OM_PATH"  # where MindSpore describes graphs that it could not compile
 COMMANDS = {  # by what they are for: the name of each, and what it does
@@ -184,7 +184,7 @@ def _reason(error):
         return str(error)
     if isinstance(error, OSError) and error.strerror:  # a disk or folder that went away meanwhile
         return f"{error.strerror}{f': {quoted(str(error.filename))}' if error.filename else ''}"
-    from .device import is_memory_error
+    from .runtime.device import is_memory_error
 
     if is_memory_error(error):
         advice = "mindmusicgen info MODEL says what a model needs; take a smaller one, less at a time, or shorter audio"

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 
 from .errors import InputError
-from .files import check_writable, whole_file
-from .telling import quoted
+from .runtime.files import check_writable, whole_file
+from .runtime.telling import quoted
 
 LARGEST = 1 << 30  # bytes of codes: a day and a half of stereo music
 LARGEST_CODE = 1 << 31

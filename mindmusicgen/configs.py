@@ -5,13 +5,13 @@ Objects made by transformers itself serve everywhere in this package too.
 
 import os
 
-from .checkpoint.audiocraft import is_audiocraft, open_checkpoint
 from .checkpoint.config_file import check_names, check_sizes, config_errors, quiet_transformers
 from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .errors import InputError, shown
 from .habits import changed_config, opening
-from .quiet import unadvised
+from .musicgen.checkpoint.audiocraft import is_audiocraft, open_checkpoint
+from .runtime.quiet import unadvised
 
 with unadvised():
     import transformers

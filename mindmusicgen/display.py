@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 
 from .audio import read_audio
 from .errors import InputError
-from .files import check_writable, whole_file
-from .generation.delay_pattern import FREE, build_pattern, codebook_delays
-from .samples import as_clip, is_path, recordings
-from .sound_file import SoundFile
-from .telling import quoted
+from .musicgen.delay_pattern import FREE, build_pattern, codebook_delays
+from .runtime.files import check_writable, whole_file
+from .runtime.telling import quoted
+from .sound.samples import as_clip, is_path, recordings
+from .sound.sound_file import SoundFile
 
 FONT = Path(__file__).parent / "fonts" / "WenQuanYiMicroHei-Subset.ttf"
 LABELS = {

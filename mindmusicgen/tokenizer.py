@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from .checkpoint.json_file import read_json
 from .errors import InputError, clip
-from .quiet import unadvised
+from .runtime.quiet import unadvised
 
 with unadvised():
     from transformers import PreTrainedTokenizerFast

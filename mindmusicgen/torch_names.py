@@ -3,9 +3,9 @@
 import mindspore as ms
 import numpy as np
 
-from . import device as devices
-from .callers import Single
 from .errors import InputError
+from .runtime import device as devices
+from .runtime.callers import Single
 
 
 class Habits(Single):

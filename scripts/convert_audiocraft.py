@@ -7,8 +7,8 @@ then on the hub under the name the files give, unless --text-encoder says where 
 import argparse
 import sys
 
-from mindmusicgen.checkpoint.audiocraft import convert
 from mindmusicgen.errors import InputError
+from mindmusicgen.musicgen.checkpoint.audiocraft import convert
 
 
 def build_parser():

@@ -12,9 +12,9 @@ import mindspore as ms
 import numpy as np
 
 from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor
-from mindmusicgen.doctor import golden
-from mindmusicgen.doctor.stages import Stages
-from mindmusicgen.files import whole_file
+from mindmusicgen.musicgen.doctor import golden
+from mindmusicgen.musicgen.doctor.stages import Stages
+from mindmusicgen.runtime.files import whole_file
 
 FEWEST = 25  # frames of greedy codes before a near-tie: more than one chunk
 
@@ -49,7 +49,7 @@ def main():
     stages = Stages(MusicgenForConditionalGeneration.from_pretrained("demo"), MusicgenProcessor.from_pretrained("demo"))
     (certain, _), run = max((greedy_run(stages, prompts) for prompts in golden.PROMPTS), key=lambda found: found[0])
     if certain < FEWEST:
-        raise SystemExit(f"at best {certain} frames before a near-tie; add prompts to mindmusicgen/doctor/golden.py")
+        raise SystemExit(f"at best {certain} frames before a near-tie; add prompts to {golden.__file__}")
     states, mask, codes = run["states"], run["mask"], run["codes"]
     logits = stages.step_logits(states, mask, codes, golden.LOGIT_COLUMNS)
     uniforms, sampled = robust_uniforms(stages, states, mask, logits, np.random.default_rng(0))

@@ -71,7 +71,7 @@ class Golden:
     def model(self):
         """The package's model with these weights, opened once."""
         if self._model is None:
-            from mindmusicgen.checkpoint.folder import model_class
+            from mindmusicgen.musicgen.checkpoint.folder import model_class
 
             folder = str(self.write(self.folder / self.name))
             self._model = model_class(folder).from_pretrained(folder)
@@ -136,7 +136,7 @@ def close():
 @pytest.fixture(scope="session")
 def another_run_in():
     """A context in which something else works in a folder: a thread, whose lock keeps this one out as well."""
-    from mindmusicgen.folder_lock import alone_in
+    from mindmusicgen.runtime.folder_lock import alone_in
 
     @contextlib.contextmanager
     def hold(folder):

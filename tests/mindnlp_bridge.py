@@ -13,7 +13,7 @@ import pytest
 
 import mindmusicgen
 from mindmusicgen import InputError, from_mindnlp, patch_mindnlp
-from mindmusicgen.mindnlp_bridge import _Weight
+from mindmusicgen.musicgen.mindnlp_bridge import _Weight
 
 patch_mindnlp()  # imports MindNLP, which has to come before transformers' models
 import torch  # noqa: E402, MindNLP's

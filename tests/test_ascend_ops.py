@@ -12,9 +12,9 @@ from mindspore import Parameter, Tensor, nn
 from mindspore.ops import auto_generate
 from transformers import MusicgenDecoderConfig
 
-from mindmusicgen import operator_checks
+from mindmusicgen.doctor import operators as operator_checks
 from mindmusicgen.models.layers import LayerNorm, additive_mask, initialise
-from mindmusicgen.models.musicgen import MusicgenDecoder
+from mindmusicgen.musicgen.decoder import MusicgenDecoder
 from mindmusicgen.ops import ascend
 from mindmusicgen.ops.attention import CachedAttention, attention, attention_for
 from mindmusicgen.ops.lstm import LSTM

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from mindmusicgen import EncodecModel, InputError, MusicgenForCausalLM, MusicgenModel, MusicgenOutput, T5EncoderModel
-from mindmusicgen.generation.generation_config import HONOURED, WITHOUT_EFFECT, check_generation_config
+from mindmusicgen.musicgen.generation_config import HONOURED, WITHOUT_EFFECT, check_generation_config
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,12 @@ from mindspore import Tensor
 from safetensors.numpy import load_file, save_file
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration
-from mindmusicgen.checkpoint import audiocraft, source
-from mindmusicgen.checkpoint.audiocraft_config import Settings, bandwidth
-from mindmusicgen.checkpoint.convert import convert as to_native
-from mindmusicgen.checkpoint.folder import load_config
+from mindmusicgen.checkpoint import source
 from mindmusicgen.checkpoint.torch_file import open_torch_file
+from mindmusicgen.musicgen.checkpoint import audiocraft
+from mindmusicgen.musicgen.checkpoint.audiocraft_config import Settings, bandwidth
+from mindmusicgen.musicgen.checkpoint.convert import convert as to_native
+from mindmusicgen.musicgen.checkpoint.folder import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "audiocraft"

@@ -23,7 +23,7 @@ from mindmusicgen.batch import run  # noqa: E402
 from mindmusicgen.batch.pieces import batches, fingerprint, plan  # noqa: E402
 from mindmusicgen.batch.prompts import read_prompts  # noqa: E402
 from mindmusicgen.batch.ranks import rank_and_size  # noqa: E402
-from mindmusicgen.recipe import recipe_comment  # noqa: E402
+from mindmusicgen.sound.recipe import recipe_comment  # noqa: E402
 
 TEXTS = ("calm piano", "80s pop track with bassy drums", "techno")
 

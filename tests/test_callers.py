@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mindmusicgen import EncodecModel, InputError, MusicgenForCausalLM, T5EncoderModel, callers, interrupt
-from mindmusicgen.generation import generator
+from mindmusicgen import EncodecModel, InputError, MusicgenForCausalLM, T5EncoderModel
+from mindmusicgen.musicgen import generator
+from mindmusicgen.runtime import callers, interrupt
 
 TOKENS = {"max_new_tokens": 40, "seed": 5}
 

@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration
-from mindmusicgen.checkpoint import folder as folder_module
 from mindmusicgen.checkpoint import huggingface, safetensors_file, shards
-from mindmusicgen.checkpoint.convert import convert
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_safetensors
 from mindmusicgen.checkpoint.source import NATIVE
+from mindmusicgen.musicgen.checkpoint import folder as folder_module
+from mindmusicgen.musicgen.checkpoint.convert import convert
 
 QUERY = "decoder.model.decoder.layers.0.self_attn.q_proj.weight"
 POSITIONS = "decoder.model.decoder.embed_positions.weights"

@@ -7,10 +7,11 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from mindmusicgen import MusicgenForConditionalGeneration, device
-from mindmusicgen.compiled import compiled as compile_function
+from mindmusicgen import MusicgenForConditionalGeneration
 from mindmusicgen.generation import decode_loop
 from mindmusicgen.ops import quantized
+from mindmusicgen.runtime import device
+from mindmusicgen.runtime.compiled import compiled as compile_function
 
 NEW = 31  # columns that are made
 SAMPLED = {"do_sample": True, "seed": 5, "temperature": 1.3, "top_k": 30}

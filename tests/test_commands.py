@@ -18,11 +18,12 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from random_checkpoint import build  # noqa: E402
 
-from mindmusicgen import InputError, cli, progress  # noqa: E402
+from mindmusicgen import InputError, cli  # noqa: E402
 from mindmusicgen.audio import read_comment, write_audio  # noqa: E402
 from mindmusicgen.batch.prompts import read_prompts  # noqa: E402
 from mindmusicgen.checkpoint import source  # noqa: E402
 from mindmusicgen.commands.outputs import free_paths, output_paths  # noqa: E402
+from mindmusicgen.runtime import progress  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def test_what_cannot_be_made_again_is_said_before_a_model_is_opened(tmp_path, mo
     if isinstance(comment, dict):
         comment = json.dumps({"model": "demo", "seed": 7} | comment)
     write_audio("a.wav", np.zeros(3200), 32000, comment=comment)
-    monkeypatch.setattr("mindmusicgen.checkpoint.folder.build", None)
+    monkeypatch.setattr("mindmusicgen.musicgen.checkpoint.folder.build", None)
     assert cli.main(["generate", "--like", "a.wav", "-o", "b.wav"]) == 2
     assert words in capsys.readouterr().err and os.listdir() == ["a.wav"]
 

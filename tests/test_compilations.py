@@ -146,5 +146,5 @@ def test_every_graph_is_strict():
                 calls.append((path.relative_to(PACKAGE).as_posix(), strict))
             names = getattr(node, "decorator_list", [])
             assert not any(ast.unparse(name).split("(")[0].endswith("jit") for name in names), path
-    assert {"compiled.py", "training/loop.py"} <= {path for path, _ in calls}
+    assert {"runtime/compiled.py", "training/loop.py"} <= {path for path, _ in calls}
     assert [path for path, strict in calls if not strict] == []

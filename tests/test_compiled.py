@@ -19,7 +19,7 @@ PROGRAM = """
     import mindspore as ms
     import numpy as np
     from mindspore import Parameter, Tensor, ops
-    import mindmusicgen.compiled as cache
+    import mindmusicgen.runtime.compiled as cache
     from mindmusicgen.models.layers import Linear
 
     found = []
@@ -136,7 +136,7 @@ def test_the_oldest_entries_go(cache):
 @pytest.fixture
 def graphs(tmp_path, monkeypatch):
     """A folder of graphs with two entries of 1000 bytes, the first the older; and the module."""
-    from mindmusicgen import compiled
+    from mindmusicgen.runtime import compiled
 
     folder = tmp_path / "graphs"
     for code, age in (("old", 9e6), ("new", 9e5)):

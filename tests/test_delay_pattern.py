@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mindmusicgen.generation.delay_pattern import FREE, build_pattern, codebook_delays, columns_for, is_delayed, undelay
+from mindmusicgen.musicgen.delay_pattern import FREE, build_pattern, codebook_delays, columns_for, is_delayed, undelay
 
 PAD = 99
 

@@ -11,9 +11,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from mindmusicgen import InputError, T5EncoderModel, device
-from mindmusicgen.checkpoint import info
-from mindmusicgen.checkpoint.folder import dtype_name, resolve_dtype
+from mindmusicgen import InputError, T5EncoderModel
+from mindmusicgen.musicgen.checkpoint import info
+from mindmusicgen.musicgen.checkpoint.folder import dtype_name, resolve_dtype
+from mindmusicgen.runtime import device
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -156,7 +156,7 @@ def letters(figure):
 
 
 def test_delay_pattern_shows_the_mask_of_generate():
-    # The pattern at the head of generation/delay_pattern.py.
+    # The pattern at the head of musicgen/delay_pattern.py.
     rows = letters(display.plot_delay_pattern(8))
     assert ["".join("P" if cell == "P" else "." for cell in row) for row in rows] == [
         "P....PPP",

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mindmusicgen import InputError, MusicgenForConditionalGeneration, MusicgenProcessor, cli, operator_checks
+from mindmusicgen import InputError, MusicgenForConditionalGeneration, MusicgenProcessor, cli
 from mindmusicgen.checkpoint.source import DEMO
-from mindmusicgen.doctor import checks, command, environment, golden
+from mindmusicgen.doctor import command, environment
+from mindmusicgen.doctor import operators as operator_checks
 from mindmusicgen.doctor.report import Report
-from mindmusicgen.doctor.stages import Stages
+from mindmusicgen.musicgen.doctor import checks, golden
+from mindmusicgen.musicgen.doctor.stages import Stages
 
 STEP, PROMPT = "decoder, column by column", "decoder, all columns at once"
 

@@ -143,7 +143,7 @@ class TestGeneration:
         seeds = []
         for _ in range(2):
             transformers.set_seed(3)
-            seeds.append(mindmusicgen.generation.settings.resolve_seeds(None, 2))
+            seeds.append(mindmusicgen.musicgen.settings.resolve_seeds(None, 2))
         assert seeds[0] == seeds[1]
 
     def test_inputs_and_a_config_by_place(self, demo, processor):

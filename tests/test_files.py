@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindmusicgen import InputError, files
+from mindmusicgen import InputError
 from mindmusicgen.audio import check_output, write_audio
 from mindmusicgen.codes_file import check_codes_path, load_codes, save_codes
 from mindmusicgen.display import Picture, check_picture, save_picture
+from mindmusicgen.runtime import files
 
 NOISE = 0.1 * np.random.default_rng(0).standard_normal((1, 8000)).astype(np.float32)
 WRITERS = {

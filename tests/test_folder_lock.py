@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from mindmusicgen import InputError, folder_lock
-from mindmusicgen.folder_lock import NAME, alone_in
+from mindmusicgen import InputError
+from mindmusicgen.runtime import folder_lock
+from mindmusicgen.runtime.folder_lock import NAME, alone_in
 
 
 @contextlib.contextmanager

@@ -202,7 +202,7 @@ def test_new_weights_are_used_by_the_compiled_graphs(quad, change):
 
 def test_progress_may_stop_the_run(quad, monkeypatch):
     """An interrupt reaches the caller, and the next call is not disturbed by the half-made one."""
-    from mindmusicgen.generation import generator
+    from mindmusicgen.musicgen import generator
 
     before = greedy(quad, max_new_tokens=40).audio_codes.asnumpy()
 
@@ -218,7 +218,7 @@ def test_progress_may_stop_the_run(quad, monkeypatch):
 
 
 def test_old_buckets_are_dropped(quad, monkeypatch):
-    from mindmusicgen.generation import generator
+    from mindmusicgen.musicgen import generator
 
     monkeypatch.setattr(generator, "KEPT_BYTES", 0)
     quad.model._generator.graphs.clear()

@@ -15,11 +15,12 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from random_checkpoint import build  # noqa: E402
 
-from mindmusicgen import InputError, cli, files  # noqa: E402
-from mindmusicgen.checkpoint import audiocraft, folder  # noqa: E402
+from mindmusicgen import InputError, cli  # noqa: E402
 from mindmusicgen.codes_file import save_codes  # noqa: E402
-from mindmusicgen.files import check_folder  # noqa: E402
-from mindmusicgen.training import finetune  # noqa: E402
+from mindmusicgen.musicgen.checkpoint import audiocraft, folder  # noqa: E402
+from mindmusicgen.musicgen.training import finetune  # noqa: E402
+from mindmusicgen.runtime import files  # noqa: E402
+from mindmusicgen.runtime.files import check_folder  # noqa: E402
 
 
 @pytest.fixture(scope="module")

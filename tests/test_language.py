@@ -16,7 +16,7 @@ from mindmusicgen import InputError, cli, display, language, notebook
 from mindmusicgen.exercises import EXERCISES, examine, texts
 from mindmusicgen.exercises.__main__ import main as mark
 from mindmusicgen.exercises.exercise import Text
-from mindmusicgen.training.finetune import finetune
+from mindmusicgen.musicgen.training.finetune import finetune
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = json.loads(language.SENTENCES.read_text(encoding="utf-8"))

@@ -27,8 +27,8 @@ from mindmusicgen import (
     T5EncoderModel,
     cli,
 )
-from mindmusicgen.chroma import chroma_features, chroma_filters
-from mindmusicgen.training.finetune import finetune
+from mindmusicgen.musicgen.melody.chroma import chroma_features, chroma_filters
+from mindmusicgen.musicgen.training.finetune import finetune
 
 STRIDE = 11  # of a golden run's audio every 11th sample is kept
 RATE = 32000
@@ -241,7 +241,7 @@ class TestGenerate:
 
     def test_further_windows_hear_the_melody_from_where_they_lie(self, model, given, monkeypatch):
         """The model has 128 positions; 9 + 9 of them are the prefix. Each window is what a call of its own makes."""
-        monkeypatch.setattr("mindmusicgen.generation.melody_inputs.HOP_LENGTH", 160)  # 12.5 frames a second
+        monkeypatch.setattr("mindmusicgen.musicgen.melody.inputs.HOP_LENGTH", 160)  # 12.5 frames a second
         text = {name: given[name][:1] for name in ("input_ids", "attention_mask")}
         tune = np.eye(12, dtype=np.float32)[np.random.default_rng(3).integers(0, 12, (1, 31))]
         arguments = text | {"do_sample": False, "guidance_scale": 3.0}

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mindmusicgen import MusicgenForConditionalGeneration, compiled
-from mindmusicgen.callers import turn
-from mindmusicgen.generation import generator
+from mindmusicgen import MusicgenForConditionalGeneration
 from mindmusicgen.generation.codec_graphs import SHORTEST, CodecGraphs
 from mindmusicgen.models.encodec import Encodec
 from mindmusicgen.models.layers import Linear
+from mindmusicgen.musicgen import generator
+from mindmusicgen.runtime import compiled
+from mindmusicgen.runtime.callers import turn
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import resource
 
 import pytest
 
-from mindmusicgen import cli, device, memory_limits
+from mindmusicgen import cli
 from mindmusicgen.doctor import environment
+from mindmusicgen.runtime import device, memory_limits
 
 
 @pytest.fixture

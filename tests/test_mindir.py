@@ -19,9 +19,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import random_checkpoint  # noqa: E402
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, cli  # noqa: E402
-from mindmusicgen.mindir.export import export, plan_sizes  # noqa: E402
-from mindmusicgen.mindir.manifest import digest, foreign_operation  # noqa: E402
-from mindmusicgen.mindir.runtime import LoadedGraphs, MindIRMusicgen  # noqa: E402
+from mindmusicgen.musicgen.mindir.export import export, plan_sizes  # noqa: E402
+from mindmusicgen.musicgen.mindir.manifest import digest, foreign_operation  # noqa: E402
+from mindmusicgen.musicgen.mindir.runtime import LoadedGraphs, MindIRMusicgen  # noqa: E402
 
 TEXTS = ["calm piano", "techno track with heavy bass", "dark jazz"]
 

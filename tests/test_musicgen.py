@@ -8,7 +8,7 @@ from mindspore import Tensor, nn
 from mindmusicgen import MusicgenForConditionalGeneration
 from mindmusicgen.generation.decode_loop import DecodeGraphs, DecodeState
 from mindmusicgen.generation.sampling import guide
-from mindmusicgen.models.musicgen import sinusoidal_positions
+from mindmusicgen.musicgen.decoder import sinusoidal_positions
 
 NAMES = ("quad", "plain", "eight", "stereo")
 

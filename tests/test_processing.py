@@ -130,7 +130,7 @@ def test_batch_decode_of_stereo(processor):
 def test_audio_comes_from_anywhere(processor, tmp_path):
     import soundfile
 
-    from mindmusicgen.processing import MusicgenProcessor
+    from mindmusicgen.musicgen.processing import MusicgenProcessor
 
     stereo = np.stack([sine(0.5, 44100), 0 * sine(0.5, 44100)], axis=1)
     path = tmp_path / "a.flac"
@@ -178,7 +178,7 @@ def test_negative_prompts_are_tokens_of_their_own(processor):
 
 
 def test_the_audio_layout_is_saved_and_found(processor, tmp_path):
-    from mindmusicgen.processing import MusicgenProcessor
+    from mindmusicgen.musicgen.processing import MusicgenProcessor
 
     MusicgenProcessor(EncodecFeatureExtractor(2, 24000), processor.tokenizer).save_pretrained(str(tmp_path))
     again = AutoProcessor.from_pretrained(str(tmp_path))

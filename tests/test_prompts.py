@@ -4,7 +4,7 @@ import pytest
 
 from mindmusicgen.cli import main
 from mindmusicgen.errors import InputError
-from mindmusicgen.prompts import demo_words, describe, invent
+from mindmusicgen.musicgen.prompts import demo_words, describe, invent
 
 
 def test_invented_prompts_are_made_of_known_words():

@@ -16,14 +16,14 @@ import soundfile
 from mindspore import Tensor
 
 from mindmusicgen import InputError, MusicgenForCausalLM, MusicgenForConditionalGeneration, T5EncoderModel, cli
-from mindmusicgen.checkpoint.convert import convert
-from mindmusicgen.checkpoint.folder import stored_quantization
-from mindmusicgen.checkpoint.info import describe
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_safetensors
 from mindmusicgen.checkpoint.source import NATIVE
 from mindmusicgen.generation import sampling
 from mindmusicgen.models import quantized as models
 from mindmusicgen.models.quantized import QuantizedLinear, QuantizedMusicgenDecoder
+from mindmusicgen.musicgen.checkpoint.convert import convert
+from mindmusicgen.musicgen.checkpoint.folder import stored_quantization
+from mindmusicgen.musicgen.checkpoint.info import describe
 from mindmusicgen.ops import native, packing
 from mindmusicgen.ops import quantized as quantized_ops
 from mindmusicgen.ops.memory import Arena

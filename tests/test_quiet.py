@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mindspore import log
 
-from mindmusicgen import quiet
+from mindmusicgen.runtime import quiet
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.search(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]

@@ -10,7 +10,7 @@ import soundfile
 from mindmusicgen import cli
 from mindmusicgen.audio import read_comment, write_audio
 from mindmusicgen.batch import run
-from mindmusicgen.recipe import LONGEST_COMMENT, recipe_comment
+from mindmusicgen.sound.recipe import LONGEST_COMMENT, recipe_comment
 
 TONES = 0.3 * np.sin(np.arange(90000) / np.array([[20], [33]])).astype(np.float32)
 

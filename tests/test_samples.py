@@ -5,10 +5,10 @@ import pytest
 import soundfile
 
 from mindmusicgen import InputError, display, write_audio
-from mindmusicgen.chroma import chroma_features
-from mindmusicgen.feature_extractors import EncodecFeatureExtractor
-from mindmusicgen.processing import MusicgenProcessor
-from mindmusicgen.samples import LONGEST, as_batch, as_clip, fit_blocks, recordings
+from mindmusicgen.musicgen.feature_extractors import EncodecFeatureExtractor
+from mindmusicgen.musicgen.melody.chroma import chroma_features
+from mindmusicgen.musicgen.processing import MusicgenProcessor
+from mindmusicgen.sound.samples import LONGEST, as_batch, as_clip, fit_blocks, recordings
 
 RATE = 32000
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mindmusicgen.generation.delay_pattern import FREE, build_pattern, codebook_delays
 from mindmusicgen.generation.sampling import NEVER, Uniforms, choose, filter_logits, guide
+from mindmusicgen.musicgen.delay_pattern import FREE, build_pattern, codebook_delays
 from mindmusicgen.ops.choice import choose_op
 
 V = 40

@@ -7,8 +7,8 @@ import pytest
 from mindspore import Tensor
 
 from mindmusicgen import InputError
-from mindmusicgen.generation import settings
-from mindmusicgen.generation.windows import Plan
+from mindmusicgen.musicgen import settings
+from mindmusicgen.musicgen.windows import Plan
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import os
 import pytest
 
 from mindmusicgen import cli
-from mindmusicgen.checkpoint import info, sizes
-from mindmusicgen.checkpoint.folder import open_folder
 from mindmusicgen.checkpoint.source import DEMO
+from mindmusicgen.musicgen.checkpoint import info, sizes
+from mindmusicgen.musicgen.checkpoint.folder import open_folder
 
 SAFETENSORS = {  # GB of the float32 weights on the hub, which hold weight norm's lengths and some buffers besides
     "facebook/musicgen-small": 2.36,

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindmusicgen import InputError, display, samples, sound_file
+from mindmusicgen import InputError, display
 from mindmusicgen.audio import UnusableAudio, read_audio, read_blocks, read_comment, write_audio
-from mindmusicgen.melody_processing import MusicgenMelodyProcessor
-from mindmusicgen.sound_file import SoundFile
+from mindmusicgen.musicgen.melody.processing import MusicgenMelodyProcessor
+from mindmusicgen.sound import samples, sound_file
+from mindmusicgen.sound.sound_file import SoundFile
 
 RATE = 32000
 

@@ -56,7 +56,7 @@ def refused(call, *words):
 class TestLoading:
     @pytest.mark.parametrize("part", KINDS)
     def test_own_folder_composite_and_native_hold_the_same(self, quad, folder, tmp_path, part):
-        from mindmusicgen.checkpoint.folder import save_native
+        from mindmusicgen.musicgen.checkpoint.folder import save_native
 
         save_native(quad.model, str(tmp_path / "native"))
         mine = write_part(quad, tmp_path / "own", part)

@@ -142,7 +142,7 @@ def test_facts_are_those_of_the_song():
 
 
 def test_clips_are_what_the_package_trains_on():
-    from mindmusicgen.training.language_model import delayed_columns
+    from mindmusicgen.musicgen.training.language_model import delayed_columns
 
     codes = compose(draw_song(3), 60)
     theirs = delayed_columns([codes.astype(np.int32)], 60, STATES)[0]

@@ -21,8 +21,8 @@ from mindmusicgen import cli  # noqa: E402
 from mindmusicgen.audio import PcmStream  # noqa: E402
 from mindmusicgen.commands import generate, info  # noqa: E402
 from mindmusicgen.errors import InputError  # noqa: E402
-from mindmusicgen.progress import Progress, progress_bar  # noqa: E402
-from mindmusicgen.telling import Patient, patient_streams, printable, quoted, tell  # noqa: E402
+from mindmusicgen.runtime.progress import Progress, progress_bar  # noqa: E402
+from mindmusicgen.runtime.telling import Patient, patient_streams, printable, quoted, tell  # noqa: E402
 from mindmusicgen.training.loop import STATE, Trainer  # noqa: E402
 
 

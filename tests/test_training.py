@@ -21,8 +21,9 @@ from tiny_codec import CODEC, RATE
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, MusicgenProcessor, cli
 from mindmusicgen.audio import UnusableAudio, read_audio
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
-from mindmusicgen.training import data, loop
-from mindmusicgen.training.language_model import CaptionedCodes, LanguageModelLoss, delayed_columns
+from mindmusicgen.musicgen.training import data
+from mindmusicgen.musicgen.training.language_model import CaptionedCodes, LanguageModelLoss, delayed_columns
+from mindmusicgen.training import loop
 from mindmusicgen.training.pairs import Pair, find_pairs
 
 STEPS, EVERY = 40, 4
@@ -580,8 +581,8 @@ def test_what_looks_like_audio_or_metadata_is_used_or_listed(tmp_path):
 
 
 def test_long_audio_is_coded_window_by_window_as_it_is_read(opened, tmp_path, monkeypatch):
-    from mindmusicgen import samples, sound_file
-    from mindmusicgen.interrupt import interruptible
+    from mindmusicgen.runtime.interrupt import interruptible
+    from mindmusicgen.sound import samples, sound_file
 
     path = tmp_path / "a.wav"
     sound(path, np.append(np.zeros(RATE // 2), sine(3.3, rate=RATE)))

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, MusicgenProcessor
 from mindmusicgen.checkpoint import writing
-from mindmusicgen.checkpoint.convert import convert
 from mindmusicgen.checkpoint.source import DEMO, NATIVE
 from mindmusicgen.checkpoint.writing import copy_companions, whole_folder
+from mindmusicgen.musicgen.checkpoint.convert import convert
 
 FORMS = {  # earlier weights: what lies in the folder
     "native": (NATIVE,),

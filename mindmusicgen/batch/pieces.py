@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from .. import __version__
 from ..audio import read_comment
 from ..checkpoint.fingerprint import fingerprint
-from ..checkpoint.folder import load_config, load_generation_config
 from ..errors import InputError
-from ..generation import settings
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
-from ..processing import MAX_TOKENS
-from ..recipe import recipe_comment
+from ..musicgen import settings
+from ..musicgen.checkpoint.folder import load_config, load_generation_config
+from ..musicgen.processing import MAX_TOKENS
+from ..sound.recipe import recipe_comment
 from .prompts import Prompt, at_line
 
 

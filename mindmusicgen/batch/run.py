@@ -11,15 +11,15 @@ import numpy as np
 from mindspore import Tensor
 
 from ..audio import write_audio
-from ..checkpoint.folder import model_class
-from ..checkpoint.info import enough_memory
 from ..checkpoint.source import resolve
 from ..errors import InputError
-from ..files import whole_file
 from ..language import said
-from ..melody_processing import AutoProcessor
-from ..recipe import recipe_comment
-from ..telling import tell
+from ..musicgen.checkpoint.folder import model_class
+from ..musicgen.checkpoint.info import enough_memory
+from ..musicgen.melody.processing import AutoProcessor
+from ..runtime.files import whole_file
+from ..runtime.telling import tell
+from ..sound.recipe import recipe_comment
 
 FAILURES = "failures"  # name of the file that lists them
 

@@ -7,8 +7,8 @@ and a batch whose worker died can be given to another: nothing is lost, and noth
 import os
 from collections import Counter, deque
 
-from .. import device as devices
 from ..errors import InputError
+from ..runtime import device as devices
 from .run import Maker, attempts, deliver, reason_of
 
 TRIES = 3  # workers that may die over a batch, then over each of its pieces, before it counts as failed

@@ -4,7 +4,7 @@ import contextlib
 import math
 
 from ..errors import InputError, clip
-from ..quiet import unadvised
+from ..runtime.quiet import unadvised
 
 COUNT, WIDTH, TABLE = (1, 256), (1, 1 << 16), (1, 1 << 22)  # layers and the like; sizes of axes; entries of tables
 SIZES = {  # by model_type of a config: the least and the most of each number that sizes something

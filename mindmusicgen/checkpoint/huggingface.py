@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError, clip
 from ..models.convolutions import Conv1d, ConvTranspose1d
-from ..progress import loading_bar
+from ..runtime.progress import loading_bar
 
 # Training statistics of the codec's codebooks: present in checkpoints, without a meaning for inference.
 BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)$")

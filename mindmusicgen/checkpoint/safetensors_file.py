@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError, clip
-from ..files import whole_file
+from ..runtime.files import whole_file
 from .json_file import MAX_BYTES, parse_json
 
 DTYPES = {

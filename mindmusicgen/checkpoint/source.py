@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 from ..errors import InputError, clip, shown
-from ..interrupt import blocked
 from ..language import said
-from ..progress import announce
+from ..runtime.interrupt import blocked
+from ..runtime.progress import announce
 from .json_file import read_json
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file

@@ -13,7 +13,7 @@ from io import BytesIO
 
 import numpy as np
 
-from mindmusicgen.errors import InputError, clip
+from ..errors import InputError, clip
 
 _RAW = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float64": "<f8", "int64": "<i8", "int32": "<i4"}
 _RAW |= {"int16": "<i2", "int8": "|i1", "uint8": "|u1", "bool": "|u1"}  # bfloat16 and bool are converted after reading

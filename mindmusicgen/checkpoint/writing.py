@@ -6,8 +6,8 @@ import os
 import shutil
 
 from ..errors import InputError
-from ..files import check_folder, temporary_folder
-from ..telling import quoted
+from ..runtime.files import check_folder, temporary_folder
+from ..runtime.telling import quoted
 from .source import NATIVE
 
 WEIGHTS = (NATIVE, "model*.safetensors*", "pytorch_model*.bin*", "generation_config.json")  # and how they are used

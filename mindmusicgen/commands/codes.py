@@ -1,7 +1,7 @@
 """`mindmusicgen encode` and `decode`: from audio to codes and back."""
 
 from ..language import said
-from ..telling import tell
+from ..runtime.telling import tell
 from . import flags
 from .outputs import each_anyway, free_paths, write_clip
 
@@ -36,7 +36,7 @@ def run_encode(arguments, interrupts):
     from ..audio import read_audio
     from ..checkpoint.source import resolve
     from ..codes_file import check_codes_path, save_codes
-    from ..melody_processing import AutoProcessor
+    from ..musicgen.melody.processing import AutoProcessor
 
     check_codes_path(arguments.output)
     flags.use_device(arguments)
@@ -54,9 +54,9 @@ def run_encode(arguments, interrupts):
 def run_decode(arguments, interrupts):
     """`mindmusicgen decode`"""
     from ..audio import check_output
-    from ..checkpoint.folder import load_config
     from ..checkpoint.source import resolve
     from ..codes_file import load_codes
+    from ..musicgen.checkpoint.folder import load_config
 
     check_output(arguments.output, arguments.bit_depth)
     flags.use_device(arguments)

@@ -7,7 +7,7 @@ import sys
 
 from .. import __version__
 from ..language import said
-from ..telling import printable
+from ..runtime.telling import printable
 
 MODEL = "folder or hub id, such as facebook/musicgen-small (demo)"
 AUDIO_FILE = "file ending in .wav, .flac, .ogg or .mp3"
@@ -163,14 +163,14 @@ def where(arguments):
 
 def use_device(arguments):
     """Compute where the command says."""
-    from .. import device
+    from ..runtime import device
 
     device.use(arguments.device, arguments.device_id)
 
 
 def load(arguments, folder, dtype="float32", quantization=None):
     """The model of a folder, to be used once."""
-    from ..checkpoint.folder import model_class
+    from ..musicgen.checkpoint.folder import model_class
 
     opened = model_class(folder).from_pretrained(folder, dtype=dtype, quantization=quantization, **where(arguments))
     return opened.run_eagerly()
@@ -178,6 +178,6 @@ def load(arguments, folder, dtype="float32", quantization=None):
 
 def opening(model):
     """Say at once, to whoever watches, what the next seconds are for."""
-    from ..progress import announce
+    from ..runtime.progress import announce
 
     announce(said(f"opening {model}"))

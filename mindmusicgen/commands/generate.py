@@ -7,8 +7,8 @@ import time
 
 from ..errors import InputError
 from ..language import said
-from ..recipe import recipe_comment
-from ..telling import quoted, tell
+from ..runtime.telling import quoted, tell
+from ..sound.recipe import recipe_comment
 from . import flags
 from .like import make_like
 from .outputs import each_anyway, free_paths, output_paths, write_clip
@@ -285,7 +285,7 @@ def _enough_memory(arguments, model, options):
     """While pieces are made: what fits, if they do not."""
     if arguments.mindir:  # runs without the modules of the networks
         return contextlib.nullcontext()
-    from ..checkpoint.info import enough_memory
+    from ..musicgen.checkpoint.info import enough_memory
 
     seconds = options["duration"] if "duration" in options else arguments.max_new_tokens / model.frame_rate
     return enough_memory(model, seconds, _pieces(arguments))

@@ -4,7 +4,7 @@ import contextlib
 import os
 
 from ..errors import InputError
-from ..telling import tell
+from ..runtime.telling import tell
 from . import flags
 
 SAID = {"do_sample": "sampling", "weights": "fingerprint", "mindmusicgen": "made by mindmusicgen"}
@@ -28,14 +28,14 @@ def add_info(parser):
 
 def run_info(arguments, interrupts):
     """`mindmusicgen info`"""
-    from ..samples import READABLE
+    from ..sound.samples import READABLE
 
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
         _tell_piece(arguments.model, arguments.json)
         return
-    from ..checkpoint.info import describe
-    from ..checkpoint.sizes import PUBLISHED
     from ..checkpoint.source import resolve
+    from ..musicgen.checkpoint.info import describe
+    from ..musicgen.checkpoint.sizes import PUBLISHED
 
     folder = arguments.model
     if folder not in PUBLISHED:
@@ -51,8 +51,8 @@ def run_info(arguments, interrupts):
 def _tell_piece(path, as_json):
     """How a piece was made, a line for each thing that its file says."""
     from ..audio import read_comment
-    from ..recipe import recipe_of
-    from ..sound_file import SoundFile
+    from ..sound.recipe import recipe_of
+    from ..sound.sound_file import SoundFile
 
     comment = read_comment(path)
     if as_json:

@@ -3,8 +3,8 @@
 import os
 
 from ..errors import InputError
-from ..recipe import is_shortened, recipe_of
-from ..telling import quoted
+from ..runtime.telling import quoted
+from ..sound.recipe import is_shortened, recipe_of
 
 NUMBER = (int, float)
 KINDS = {  # what a recipe may hold, in the order of a message

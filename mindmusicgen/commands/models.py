@@ -1,7 +1,7 @@
 """`mindmusicgen convert` and `export`: other forms of a model."""
 
 from ..language import said
-from ..telling import tell
+from ..runtime.telling import tell
 from . import flags
 
 
@@ -46,7 +46,7 @@ def add_export(parser):
 
 def run_convert(arguments, interrupts):
     """`mindmusicgen convert`"""
-    from ..checkpoint.convert import convert
+    from ..musicgen.checkpoint.convert import convert
 
     convert(
         arguments.model,
@@ -60,7 +60,7 @@ def run_convert(arguments, interrupts):
 
 def run_export(arguments, interrupts):
     """`mindmusicgen export`"""
-    from ..mindir.export import export
+    from ..musicgen.mindir.export import export
 
     flags.use_device(arguments)
     pieces = arguments.pieces.split(",") if arguments.pieces else None

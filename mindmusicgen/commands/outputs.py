@@ -6,7 +6,7 @@ import os
 
 from ..errors import InputError
 from ..language import said
-from ..telling import tell
+from ..runtime.telling import tell
 
 
 def output_paths(output, count, number=1):

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from ..errors import InputError
-from ..telling import quoted
+from ..runtime.telling import quoted
 from . import flags
 
 PLAYERS = (  # the first that is there and works; those of sound servers know where the sound is to go

@@ -1,6 +1,6 @@
 """`mindmusicgen prompts`: words and prompts that the demo model understands."""
 
-from ..telling import tell
+from ..runtime.telling import tell
 from . import flags
 
 
@@ -16,7 +16,7 @@ def add_prompts(parser):
 
 def run_prompts(arguments, interrupts):
     """`mindmusicgen prompts`"""
-    from ..prompts import demo_words, describe, invent
+    from ..musicgen.prompts import demo_words, describe, invent
 
     made = invent(arguments.count, arguments.seed, arguments.language)
     chinese = arguments.language == "zh"

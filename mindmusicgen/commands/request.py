@@ -5,7 +5,7 @@ import os
 from .. import __version__
 from ..errors import InputError
 from ..language import said
-from ..telling import quoted, tell
+from ..runtime.telling import quoted, tell
 from .flags import load, source, where
 
 
@@ -17,16 +17,16 @@ def prepare(arguments):
     options = _options(arguments)
     arguments.weights, expected = None, arguments.weights
     if arguments.mindir:
-        from ..mindir.runtime import MindIRMusicgen
+        from ..musicgen.mindir.runtime import MindIRMusicgen
 
         model = MindIRMusicgen(arguments.mindir)  # which loads no graph before it is needed
         arguments.model, arguments.dtype = model.manifest["model"], model.manifest["dtype"]
         config, defaults, processor = model.config, model.generation_config, model.processor
     else:
         from ..checkpoint.fingerprint import fingerprint
-        from ..checkpoint.folder import load_config, load_generation_config, model_type
         from ..checkpoint.source import resolve
-        from ..melody_processing import AutoProcessor
+        from ..musicgen.checkpoint.folder import load_config, load_generation_config, model_type
+        from ..musicgen.melody.processing import AutoProcessor
 
         arguments.model = arguments.model or "demo"
         folder = resolve(arguments.model, **source(arguments))
@@ -81,8 +81,8 @@ def _check_settings(arguments, config, defaults, options):
     """
     import warnings
 
-    from ..files import check_room
-    from ..generation import settings
+    from ..musicgen import settings
+    from ..runtime.files import check_room
 
     pieces = max(len(arguments.prompts), 1) * arguments.copies
     asked = {name: value for name, value in options.items() if name != "seed"}
@@ -115,7 +115,7 @@ def _inputs(arguments, config, processor):
 
 def _slides(arguments):
     """Whether the music is longer than the model hears at a time."""
-    from ..generation.settings import TRAINED_SECONDS
+    from ..musicgen.settings import TRAINED_SECONDS
 
     return arguments.max_new_tokens is None and (arguments.duration or 0) > TRAINED_SECONDS
 

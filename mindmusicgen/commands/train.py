@@ -1,7 +1,7 @@
 """`mindmusicgen train`: a checkpoint fine-tuned on a folder of audio and captions."""
 
 from ..language import said
-from ..telling import tell
+from ..runtime.telling import tell
 from . import flags
 
 
@@ -48,7 +48,7 @@ def add_train(parser):
 def run_train(arguments, interrupts):
     """`mindmusicgen train`"""
     flags.use_device(arguments)
-    from ..training.finetune import finetune
+    from ..musicgen.training.finetune import finetune
 
     folder = finetune(
         arguments.data,

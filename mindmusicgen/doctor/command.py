@@ -3,15 +3,17 @@
 import os
 import time
 
-from .. import compiled, operator_checks
-from .. import device as devices
-from ..checkpoint.folder import DTYPES, dtype_name
 from ..errors import InputError
-from ..files import check_writable
+from ..musicgen.checkpoint.folder import DTYPES, dtype_name
+from ..musicgen.doctor import benchmark, checks, golden
+from ..musicgen.doctor.stages import Stages
 from ..ops import native, quantized
-from . import benchmark, checks, environment, golden
+from ..runtime import compiled
+from ..runtime import device as devices
+from ..runtime.files import check_writable
+from . import environment
+from . import operators as operator_checks
 from .report import Report
-from .stages import Stages
 
 MUSIC_SECONDS, QUICK_SECONDS = 6.0, 2.0  # of music that the benchmark makes
 

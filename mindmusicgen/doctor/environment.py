@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .. import __version__, memory_limits
-from .. import device as devices
+from .. import __version__
+from ..runtime import device as devices
+from ..runtime import memory_limits
 
 PACKAGES = ("mindspore", "numpy", "transformers", "tokenizers", "safetensors", "scipy", "soundfile")
 CANN_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")

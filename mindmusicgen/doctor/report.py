@@ -5,8 +5,8 @@ import datetime
 import json
 import math
 
-from ..files import whole_file
-from ..telling import tell
+from ..runtime.files import whole_file
+from ..runtime.telling import tell
 
 FORMAT = 1
 WIDTH = 34  # of the first column

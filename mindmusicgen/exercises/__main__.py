@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..errors import InputError
-from ..telling import patient_streams, tell
+from ..runtime.telling import patient_streams, tell
 from .marking import SECONDS, mark_notebook, notebooks, summary, write_marks
 
 

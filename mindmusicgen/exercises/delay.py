@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..generation import delay_pattern as package
+from ..musicgen import delay_pattern as package
 from .exercise import Case, Exercise, Mistake, Text
 
 

@@ -19,7 +19,7 @@ from json import load
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import whole_file
+from ..runtime.files import whole_file
 
 COLUMNS = ("student", "notebook", "exercise", "passed", "message")
 SECONDS = 300.0  # for a notebook

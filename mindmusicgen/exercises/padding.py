@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..processing import MusicgenProcessor
+from ..musicgen.processing import MusicgenProcessor
 from .exercise import Case, Exercise, Mistake, Text
 
 

@@ -7,7 +7,7 @@ from .exercise import Case, Exercise, Mistake, Text
 
 def reference(num_positions, dim):
     """[num_positions, dim]: cosines in the first half, sines in the second."""
-    from ..models.musicgen import sinusoidal_positions
+    from ..musicgen.decoder import sinusoidal_positions
 
     return sinusoidal_positions(num_positions, dim)
 

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 
-from ..files import whole_file
+from ..runtime.files import whole_file
 from .catalogue import EXERCISES
 from .checker import examine
 from .guard import keep_inside

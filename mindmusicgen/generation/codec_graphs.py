@@ -11,7 +11,7 @@ import sys
 import numpy as np
 from mindspore import Tensor
 
-from ..compiled import compiled
+from ..runtime.compiled import compiled
 from .incremental_decoder import LONG_STEP, IncrementalDecoder
 
 PIECES = (0.2, 1.0, 5.0)  # seconds of the windows' middles; the shortest is for streams of short chunks

@@ -12,11 +12,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from .. import device
-from ..compiled import compiled, fingerprint
 from ..models.layers import Linear, additive_mask
+from ..musicgen.delay_pattern import FREE
 from ..ops.indices import indices
-from .delay_pattern import FREE
+from ..runtime import device
+from ..runtime.compiled import compiled, fingerprint
 from .sampling import choose, filter_logits, guide
 
 CHUNK = 25  # steps in one call: half a second of music between two looks at the clock or the interrupt key

@@ -13,10 +13,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import InputError
+from ..musicgen.decoder import DecoderLayer, MusicgenDecoder
 from ..ops import packing
 from ..ops import quantized as quantized_ops
 from ..ops.memory import Arena, zeros
-from .musicgen import DecoderLayer, MusicgenDecoder
 
 LARGEST_HEAD = 256  # of the kernels
 

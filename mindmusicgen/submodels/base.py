@@ -5,10 +5,10 @@ import functools
 import mindspore as ms
 from mindspore import nn
 
-from ..callers import serialised, turn
-from ..checkpoint import parts
 from ..models.initial_weights import initial_weights
 from ..models.layers import initialise
+from ..musicgen.alone import opening as parts
+from ..runtime.callers import serialised, turn
 from ..torch_names import Habits
 
 

@@ -6,10 +6,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from ..callers import serialised
 from ..errors import InputError, shown
 from ..models.encodec import Encodec
-from ..samples import as_batch
+from ..runtime.callers import serialised
+from ..sound.samples import as_batch
 from ..torch_names import Habits
 from . import inputs
 from .base import Submodel, passed_to, returned

@@ -5,7 +5,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..errors import InputError
-from ..generation.inputs import as_array, as_mask, as_whole, belongs  # noqa: F401, for the sub-models as well
+from ..musicgen.inputs import as_array, as_mask, as_whole, belongs  # noqa: F401, for the sub-models as well
 
 
 def exclusive(**given):

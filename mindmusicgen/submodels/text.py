@@ -2,12 +2,12 @@
 
 import mindspore as ms
 
-from ..callers import serialised
 from ..models.t5 import T5Encoder
+from ..musicgen.alone.forward import text_forward
+from ..runtime.callers import serialised
 from ..torch_names import Habits
 from . import inputs
 from .base import Submodel, passed_to, returned, wants
-from .forward import text_forward
 from .outputs import BaseModelOutput
 
 

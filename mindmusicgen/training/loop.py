@@ -11,16 +11,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ..callers import turn
 from ..checkpoint.safetensors_file import NAMES as DTYPE_NAMES
 from ..checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from ..errors import InputError
-from ..files import whole_file
-from ..folder_lock import alone_in
-from ..interrupt import interruptible
 from ..language import said
-from ..progress import progress_bar, someone_watches
-from ..telling import tell
+from ..runtime.callers import turn
+from ..runtime.files import whole_file
+from ..runtime.folder_lock import alone_in
+from ..runtime.interrupt import interruptible
+from ..runtime.progress import progress_bar, someone_watches
+from ..runtime.telling import tell
 
 STATE, HISTORY, CURVES = "training_state.safetensors", "history.jsonl", "curves.png"
 

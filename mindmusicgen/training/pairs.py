@@ -13,8 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..samples import READABLE, UnusableAudio
-from ..telling import printable
+from ..runtime.telling import printable
+from ..sound.samples import READABLE, UnusableAudio
 from ..words import has_lone_surrogate
 
 TABLES = ("metadata.jsonl", "metadata.csv")

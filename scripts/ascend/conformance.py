@@ -24,10 +24,10 @@ from mindir_operations import operations
 from mindspore import Tensor, nn
 
 from mindmusicgen import MusicgenForConditionalGeneration
-from mindmusicgen.files import whole_file
-from mindmusicgen.mindir.export import PIECES, export, plain_operations
+from mindmusicgen.musicgen.mindir.export import PIECES, export, plain_operations
+from mindmusicgen.musicgen.training.language_model import LanguageModelLoss
 from mindmusicgen.ops import ascend
-from mindmusicgen.training.language_model import LanguageModelLoss
+from mindmusicgen.runtime.files import whole_file
 from mindmusicgen.training.loop import TrainingStep
 
 SIZES = {"text_length": 64, "duration": 1.2, "prompt_duration": 0.4}  # operations do not depend on them

@@ -6,8 +6,8 @@ is at least the bytes by the bandwidth, and at least the starts by their cost; w
 two, as if they overlapped fully. Real time is 20 ms a step.
 """
 
-from mindmusicgen.checkpoint.sizes import PUBLISHED, published_config, step_weights
 from mindmusicgen.generation.decode_loop import CACHE_BUCKETS, bucket
+from mindmusicgen.musicgen.checkpoint.sizes import PUBLISHED, published_config, step_weights
 
 DEVICES = {  # bytes a second, by what the vendor and the trade press state; nobody measured them here
     "910B": 1.6e12,  # HBM2e of the 64 GB module; other variants are quoted lower, down to 1.2e12

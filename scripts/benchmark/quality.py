@@ -50,7 +50,7 @@ def read_music(model, inputs, codes):
     import mindspore as ms
     from mindspore import Tensor, nn
 
-    from mindmusicgen.training.language_model import delayed_columns
+    from mindmusicgen.musicgen.training.language_model import delayed_columns
 
     columns = delayed_columns(codes, codes.shape[2], model.pad_code, model.config.decoder.audio_channels)
     arguments = {"max_new_tokens": columns.shape[2] - 1, "guidance_scale": SCALE}

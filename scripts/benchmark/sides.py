@@ -106,7 +106,7 @@ class Ours:
     def chunk(self, graphs, position, steps):
         """Run `steps` sampled decode steps in one call, as the decode loop does."""
         from mindmusicgen.generation.decode_loop import CHUNK
-        from mindmusicgen.generation.delay_pattern import FREE
+        from mindmusicgen.musicgen.delay_pattern import FREE
 
         np, tensor = self.np, self.ms.Tensor
         shape = (CHUNK, graphs.prompts, self.config.decoder.num_codebooks)

@@ -29,7 +29,7 @@ from measure import (
 from synthesiser import FRAME_RATE, RATE, compose, draw_song, mix
 
 from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor, write_audio
-from mindmusicgen.training.language_model import delayed_columns
+from mindmusicgen.musicgen.training.language_model import delayed_columns
 
 SONGS, PROMPTS, JUDGED = 10_000, 50_000, 70_000  # first seeds; training uses seeds from 100,000 on
 SECONDS = 10

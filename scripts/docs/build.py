@@ -16,9 +16,9 @@ MODULES = (
     "mindmusicgen.display",
     "mindmusicgen.errors",
     "mindmusicgen.exercises",
-    "mindmusicgen.mindir.runtime",
+    "mindmusicgen.musicgen.mindir.runtime",
     "mindmusicgen.notebook",
-    "mindmusicgen.training.finetune",
+    "mindmusicgen.musicgen.training.finetune",
 )
 
 

@@ -267,8 +267,8 @@ class Native(Checkpoint):
         write_safetensors(os.path.join(self.folder, self.files[0]), entries, {"format": "mindspore"})
 
     def read(self):
-        from mindmusicgen.checkpoint.folder import load_native, stored_quantization
         from mindmusicgen.checkpoint.safetensors_file import open_safetensors
+        from mindmusicgen.musicgen.checkpoint.folder import load_native, stored_quantization
 
         path = os.path.join(self.folder, self.files[0])
         stored_quantization(self.folder)
@@ -314,8 +314,8 @@ class Config(Kind):
         self.put("config.json", tiny_config().to_json_string().encode())
 
     def read(self):
-        from mindmusicgen.checkpoint.folder import load_config, model_class
-        from mindmusicgen.checkpoint.sizes import parameters
+        from mindmusicgen.musicgen.checkpoint.folder import load_config, model_class
+        from mindmusicgen.musicgen.checkpoint.sizes import parameters
 
         model_class(self.folder)
         parameters(load_config(self.folder))
@@ -327,13 +327,13 @@ class GenerationSettings(Kind):
     files = ["generation_config.json"]
 
     def make(self):
-        from mindmusicgen.checkpoint.folder import default_generation_config
+        from mindmusicgen.musicgen.checkpoint.folder import default_generation_config
 
         self.config = tiny_config()
         self.put(self.files[0], default_generation_config(self.config).to_json_string().encode())
 
     def read(self):
-        from mindmusicgen.checkpoint.folder import load_generation_config
+        from mindmusicgen.musicgen.checkpoint.folder import load_generation_config
 
         load_generation_config(self.folder, self.config)
 
@@ -344,8 +344,8 @@ class Preprocessor(Kind):
     files = ["preprocessor_config.json", "config.json", "melody/preprocessor_config.json", "melody/config.json"]
 
     def make(self):
-        from mindmusicgen.feature_extractors import MusicgenMelodyFeatureExtractor
-        from mindmusicgen.processing import audio_settings
+        from mindmusicgen.musicgen.feature_extractors import MusicgenMelodyFeatureExtractor
+        from mindmusicgen.musicgen.processing import audio_settings
 
         os.makedirs(os.path.join(self.folder, "melody"))
         melody = MusicgenMelodyFeatureExtractor().to_dict()
@@ -355,7 +355,7 @@ class Preprocessor(Kind):
             self.put(f"{start}config.json", json.dumps({"model_type": f"musicgen{kind}", **parts}).encode())
 
     def read(self):
-        from mindmusicgen.feature_extractors import EncodecFeatureExtractor, MusicgenMelodyFeatureExtractor
+        from mindmusicgen.musicgen.feature_extractors import EncodecFeatureExtractor, MusicgenMelodyFeatureExtractor
 
         EncodecFeatureExtractor.of_folder(self.folder)
         MusicgenMelodyFeatureExtractor.of_folder(os.path.join(self.folder, "melody"))
@@ -428,7 +428,7 @@ class Audiocraft(Kind):
         return self.package(name, self.contents[name] | {"xp.cfg": settings})
 
     def read(self):
-        from mindmusicgen.checkpoint.folder import open_folder
+        from mindmusicgen.musicgen.checkpoint.folder import open_folder
 
         return {name: tensor.read().tobytes() for name, tensor in open_folder(self.folder)[1].items()}
 
@@ -439,8 +439,8 @@ class MindIRManifest(Kind):
     files = ["manifest.json", "manifest.json", "config.json", "generation_config.json"]
 
     def make(self):
-        from mindmusicgen.checkpoint.folder import default_generation_config
-        from mindmusicgen.mindir.manifest import digest
+        from mindmusicgen.musicgen.checkpoint.folder import default_generation_config
+        from mindmusicgen.musicgen.mindir.manifest import digest
 
         config = tiny_config()
         self.put("config.json", config.to_json_string().encode())
@@ -457,8 +457,8 @@ class MindIRManifest(Kind):
         self.put("manifest.json", json.dumps(manifest).encode())
 
     def read(self):
-        from mindmusicgen.mindir.manifest import Manifest
-        from mindmusicgen.mindir.runtime import _configs
+        from mindmusicgen.musicgen.mindir.manifest import Manifest
+        from mindmusicgen.musicgen.mindir.runtime import _configs
 
         manifest = Manifest(self.folder)
         manifest.check_listed()

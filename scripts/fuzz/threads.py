@@ -204,7 +204,7 @@ def poison(scale):
 def folders(scale):
     """Processes that all want one folder, some of them killed in it."""
     from mindmusicgen import InputError
-    from mindmusicgen.folder_lock import NAME, alone_in
+    from mindmusicgen.runtime.folder_lock import NAME, alone_in
 
     outcomes, folder = collections.Counter(), tempfile.mkdtemp()
     for number in range(round(300 * scale) or 3):

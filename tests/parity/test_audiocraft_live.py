@@ -15,7 +15,7 @@ import transformers  # noqa: E402
 from mindspore import Tensor  # noqa: E402
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration  # noqa: E402
-from mindmusicgen.checkpoint.audiocraft import convert  # noqa: E402
+from mindmusicgen.musicgen.checkpoint.audiocraft import convert  # noqa: E402
 
 SEED = secrets.randbits(20)
 DECODER, CODEC = "state_dict.bin", "compression_state_dict.bin"

@@ -16,7 +16,7 @@ from tokenizer import load_tokenizer  # noqa: E402
 
 from mindmusicgen import MusicgenForConditionalGeneration  # noqa: E402
 from mindmusicgen.checkpoint.source import DEMO  # noqa: E402
-from mindmusicgen.training.language_model import LanguageModelLoss  # noqa: E402
+from mindmusicgen.musicgen.training.language_model import LanguageModelLoss  # noqa: E402
 
 
 @pytest.mark.parametrize("step", [0, 2])

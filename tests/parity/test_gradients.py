@@ -11,7 +11,7 @@ from mindspore import Tensor, nn  # noqa: E402
 
 from mindmusicgen import MusicgenForConditionalGeneration  # noqa: E402
 from mindmusicgen.checkpoint.huggingface import pieces  # noqa: E402
-from mindmusicgen.training.language_model import LanguageModelLoss, delayed_columns  # noqa: E402
+from mindmusicgen.musicgen.training.language_model import LanguageModelLoss, delayed_columns  # noqa: E402
 
 RECIPES = {
     "gelu": {"text": {"d_model": 12, "num_layers": 2, "feed_forward_proj": "gated-gelu"}},

@@ -1,1 +1,0 @@
-"""Models as MindIR files: `export` writes the compiled pieces of one, `runtime` makes music from the files alone."""

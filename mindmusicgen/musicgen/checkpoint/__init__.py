@@ -1,0 +1,1 @@
+"""MusicGen's checkpoints: Hugging Face's, audiocraft's and this package's."""

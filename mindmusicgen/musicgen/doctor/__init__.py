@@ -1,0 +1,1 @@
+"""Stages of the demo model against golden values, and their speed."""

@@ -1,0 +1,1 @@
+"""MusicGen with decoder weights of 8 bits."""

@@ -1,0 +1,47 @@
+"""Weights of 8 bits for a whole model: which names there are, what goes with them, and where they can run."""
+
+import warnings
+
+import mindspore as ms
+
+from ...errors import InputError, shown
+from ...models.quantized import expand, quantise
+from ...ops import quantized as quantized_ops
+
+NAMES = ("int8",)
+
+
+def check(quantization, dtype=ms.float32, model_type="musicgen"):
+    """Refuse a quantization that there is not, or that does not go with a model.
+
+    Args:
+        quantization (str): "int8", or None.
+        dtype (mindspore.dtype): of the model.
+        model_type (str): of its config.
+
+    Raises:
+        InputError: in one sentence.
+    """
+    if quantization is None:
+        return
+    if not isinstance(quantization, str) or quantization not in NAMES:
+        raise InputError(f"quantization is {shown(quantization)}; expected {' or '.join(NAMES)}, or none")
+    if model_type != "musicgen":
+        raise InputError(f"quantization {quantization} is for text models; a {model_type} model opens without it")
+    if dtype != ms.float32:
+        raise InputError(f"quantization {quantization} goes with dtype float32, not {str(dtype).lower()}")
+
+
+def quantise_model(model, quantization):
+    """Give a float32 model a quantised decoder; the float one loses its matrices. Nothing happens a second time."""
+    check(quantization, model.dtype, model.model_type)
+    if model.quantization is None:
+        model.use_decoder(quantise(model.decoder, model.config.decoder, model.networks[1]), quantization)
+
+
+def expand_without_kernels(model):
+    """Where the kernels cannot run, let a quantised decoder compute in float32 with the same weights, and say so."""
+    reason = quantized_ops.why_not()
+    if model.quantization and reason:
+        warnings.warn(f"int8 weights are expanded to float32, because {reason}", stacklevel=2)
+        model.use_decoder(expand(model.decoder, model.config.decoder, model.networks[0]), None)

@@ -1,0 +1,1 @@
+"""MusicGen that follows a tune."""

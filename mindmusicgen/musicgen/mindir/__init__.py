@@ -1,0 +1,1 @@
+"""MusicGen as MindIR files, and generation from these files alone."""

@@ -1,0 +1,307 @@
+"""Write a model as MindIR files, from which `runtime` makes music without the networks' code.
+
+OUTPUT/manifest.json        what is in the files: shapes, dtypes, sizes, and a SHA-256 of each
+OUTPUT/chunk/graph.mindir   a graph with its weights; above 2 GB graph_graph.mindir and its folder of variables
+OUTPUT/config.json, generation_config.json, preprocessor_config.json, tokenizer.json ...
+"""
+
+import contextlib
+import json
+import os
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from ... import __version__
+from ...checkpoint.source import resolve
+from ...checkpoint.writing import MANIFEST, whole_folder
+from ...errors import InputError
+from ...generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_BUCKETS, bucket
+from ...generation.incremental_decoder import STEP, IncrementalDecoder
+from ...runtime.files import check_folder
+from ...runtime.telling import quoted
+from ..checkpoint.folder import load_config, model_class, resolve_dtype, stored_quantization
+from ..delay_pattern import columns_for
+from ..melody.processing import AutoProcessor
+from ..settings import window_frames
+from . import graphs
+from .manifest import FORMAT, SIZES, digest
+
+PIECES = {  # what can be asked for, and the graphs that it consists of
+    "text_encoder": ("text_encoder",),
+    "prefill": ("condition", "prefill"),
+    "step": ("condition", "step"),
+    "chunk": ("condition", "chunk"),
+    "codec_encoder": ("codec_encoder",),
+    "codec_decoder": ("codec_recurrent", "codec_convolutions"),
+}
+DECODED_FRAMES = 25  # frames of audio that the codec's decoder makes at a time
+
+
+def export(
+    model, output, pieces=None, batch=1, text_length=64, duration=10.0, prompt_duration=5.0, dtype=None, **source
+):
+    """Export a model.
+
+    Args:
+        model (str): folder, hub id or "demo".
+        output (str): folder to write; must not exist, or be empty.
+        pieces (Sequence[str]): some of PIECES; None for all.
+        batch (int): prompts at a time.
+        text_length (int): longest prompt in tokens, rounded up to a bucket.
+        duration (float): longest piece in seconds, its audio prompt included; at most the model's 30.
+        prompt_duration (float): length of an audio prompt in seconds.
+        dtype (str): float32 or float16, of text encoder and decoder; None: float16 on Ascend, float32 on a CPU.
+        source: revision, cache_dir, local_files_only; see `resolve`.
+
+    Returns:
+        dict: the manifest.
+
+    Raises:
+        InputError: naming the argument, what is wrong and what would be right.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+    names = _graphs_of(pieces)
+    _check_output(output)
+    folder = resolve(model, **source)
+    revisionless = {name: value for name, value in source.items() if name != "revision"}
+    chosen, dtype = _exportable(folder, dtype)
+    sizes = plan_sizes(load_config(folder, **revisionless), batch, text_length, duration, prompt_duration)
+    with plain_operations():
+        opened = chosen.from_pretrained(folder, dtype=dtype, **revisionless)
+        with whole_folder(output) as partial:
+            described = {name: _write_graph(opened, sizes, name, partial) for name in names}
+            _write_companions(opened, folder, revisionless, partial)
+            name = os.path.basename(os.path.abspath(model)) if os.path.isdir(model) else model
+            manifest = _manifest(opened, sizes, described, partial) | {
+                "model": name,
+                "dtype": str(opened.dtype).lower(),
+            }
+            with open(os.path.join(partial, MANIFEST), "w", encoding="utf-8") as file:
+                json.dump(manifest, file, indent=1)
+    return manifest
+
+
+@contextlib.contextmanager
+def plain_operations():
+    """Context in which cells are made without C kernels, which a file for other machines must not hold."""
+    before = os.environ.get("MINDMUSICGEN_KERNELS")
+    os.environ["MINDMUSICGEN_KERNELS"] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINDMUSICGEN_KERNELS"]
+        else:
+            os.environ["MINDMUSICGEN_KERNELS"] = before
+
+
+def _graphs_of(pieces):
+    """Names of the graphs that pieces consist of."""
+    pieces = list(PIECES) if pieces is None else list(pieces)
+    unknown = [piece for piece in pieces if piece not in PIECES]
+    if unknown or not pieces:
+        raise InputError(f"pieces holds {unknown[0] if unknown else None!r}; expected some of {', '.join(PIECES)}")
+    return list(dict.fromkeys(name for piece in pieces for name in PIECES[piece]))
+
+
+def _check_output(output):
+    parent = os.path.dirname(os.path.abspath(output))
+    if os.path.exists(output) and (not os.path.isdir(output) or os.listdir(output)):
+        raise InputError(f"output {quoted(output)} exists already; give a folder that does not, or an empty one")
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
+        raise InputError(
+            f"output {quoted(output)} lies in {quoted(parent)}, which cannot be written to; create it first"
+        )
+    check_folder(output, "output")
+
+
+def _exportable(folder, dtype):
+    """The class and the dtype of a model, refused if it has what the graphs of this module have not."""
+    chosen, dtype = model_class(folder), resolve_dtype(dtype)
+    if chosen.model_type != "musicgen":
+        raise InputError(f"{folder} is a melody model, which cannot be exported; choose a text model")
+    if dtype not in (ms.float32, ms.float16):
+        raise InputError(f"dtype is {str(dtype).lower()!r}; files are exported as float32 or float16")
+    if stored_quantization(folder):
+        raise InputError(f"{folder} has weights of 8 bits, which only C kernels read; export the model it came from")
+    return chosen, dtype
+
+
+def plan_sizes(config, batch, text_length, duration, prompt_duration):
+    """The sizes that the graphs are fixed to, as the manifest keeps them.
+
+    Raises:
+        InputError: for numbers that make no sense, or that the model does not have room for.
+    """
+    for name, value in (("batch", batch), ("text_length", text_length)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+    if batch > SIZES["batch"]:
+        raise InputError(f"batch is {batch}; expected at most {SIZES['batch']} prompts at a time")
+    if text_length > TEXT_BUCKETS[-1]:
+        raise InputError(f"text_length is {text_length}; expected at most {TEXT_BUCKETS[-1]} tokens")
+    codec, decoder, most = config.audio_encoder, config.decoder, window_frames(config)
+    frames = {}
+    for name, seconds, limit in (("duration", duration, most), ("prompt_duration", prompt_duration, most - 1)):
+        if not 0 < seconds * codec.frame_rate < limit + 1:
+            raise InputError(f"{name} is {seconds}; expected more than 0 and at most {limit / codec.frame_rate:g} s")
+        frames[name] = max(1, round(seconds * codec.frame_rate))
+    columns = columns_for(frames["duration"], decoder.num_codebooks, decoder.audio_channels)
+    if frames["prompt_duration"] >= frames["duration"]:
+        raise InputError(
+            f"prompt_duration is {prompt_duration}; expected less than the {duration:g} s of the whole piece"
+        )
+    cache_length = bucket(columns, CACHE_BUCKETS)
+    return {
+        "batch": batch,
+        "text_length": bucket(text_length, TEXT_BUCKETS),
+        "cache_length": cache_length,
+        "prompt_columns": min(bucket(frames["prompt_duration"] + 1, (PROMPT_BUCKET,)), cache_length),
+        "prompt_samples": frames["prompt_duration"] * codec.hop_length,
+        "chunk": CHUNK,
+    }
+
+
+def _inputs_of(model, sizes):
+    """For every graph its cell and its inputs: dict of name to (function that makes the cell, dict of arrays)."""
+    config, batch, rows = model.config.decoder, sizes["batch"], 2 * sizes["batch"]
+    width = model.config.text_encoder.hidden_size
+    state, cache = _state_of(model, sizes)
+    numbers = {"temperature": _floats(1), "top_k": _ints(1), "top_p": _floats(1)}
+    numbers = {name: array + np.array(1, array.dtype) for name, array in numbers.items()}
+    books = config.num_codebooks
+    column = {"forced": _ints(batch, books), "uniforms": _floats(batch, books), "scales": _floats(1), **numbers}
+    columns = {"forced": _ints(CHUNK, batch, books), "uniforms": _floats(CHUNK, batch, books)}
+    columns |= {"scales": _floats(CHUNK), **numbers}
+    prompt = {"ids": _ints(batch, books, sizes["prompt_columns"]), "length": _ints(1) + np.int32(1)}
+    newest = {"ids": _ints(batch, books), "position": _ints(1)}
+    tokens = {"input_ids": _ints(batch, sizes["text_length"]), "attention_mask": _ints(batch, sizes["text_length"])}
+    states = {"states": _floats(rows, sizes["text_length"], width), "mask": _ints(rows, sizes["text_length"])}
+    made = {
+        "text_encoder": (lambda: model.text_encoder, tokens),
+        "condition": (lambda: graphs.Condition(model, sizes), states),
+        "prefill": (lambda: graphs.Prefill(model, sizes), {**prompt, **column, **state}),
+        "step": (lambda: graphs.Step(model, sizes), {**newest, **column, **state, **cache}),
+        "chunk": (
+            lambda: graphs.Chunk(model, sizes),
+            {**newest, "steps": np.array(1, np.int32), **columns, **state, **cache},
+        ),
+    }
+    return made | _codec_inputs(model, sizes)
+
+
+def _codec_inputs(model, sizes):
+    """The same for the graphs of the codec."""
+    config, codec = model.config.audio_encoder, model.audio_encoder
+    clips = sizes["batch"] * model.config.decoder.audio_channels
+    books = model.config.decoder.num_codebooks // model.config.decoder.audio_channels
+    facts = codec_facts(codec)
+    hidden = _floats(facts["layers"], clips, facts["hidden"])
+    around = facts["left"] + facts["right"]
+    window = _floats(clips, DECODED_FRAMES + 2 * facts["reach"], facts["hidden"])
+    return {
+        "codec_encoder": (lambda: graphs.CodecEncoder(model), {"audio": _floats(clips, 1, sizes["prompt_samples"])}),
+        "codec_recurrent": (
+            lambda: graphs.CodecRecurrent(model),
+            {"codes": _ints(clips, books, STEP + around), "h": hidden, "c": hidden},
+        ),
+        "codec_convolutions": (lambda: graphs.CodecConvolutions(_joinable(model, config)), {"x": window}),
+    }
+
+
+def _joinable(model, config):
+    if not IncrementalDecoder.supports(config):
+        raise InputError("this model's codec cannot decode in pieces; leave codec_decoder out of --pieces")
+    return model
+
+
+def codec_facts(codec):
+    """What `IncrementalDecoder` has to know of a codec."""
+    left, right = codec.decoder.layers[0].padding
+    lstm = getattr(codec.decoder.layers[1], "lstm", None)
+    return {
+        "left": left,
+        "right": right,
+        "reach": codec.reach,
+        "layers": codec.config.num_lstm_layers,
+        "hidden": lstm.hidden_size if lstm is not None else 0,
+        "piece": DECODED_FRAMES,
+    }
+
+
+def _state_of(model, sizes):
+    """Arrays of the shapes of `graphs`' state and cache, by name."""
+    config, rows = model.config.decoder, 2 * sizes["batch"]
+    dtype = np.float16 if model.dtype == ms.float16 else np.float32
+    heads = config.num_attention_heads
+    state = {"cross_mask": np.zeros((rows, 1, 1, sizes["text_length"]), dtype)}
+    cache = {}
+    for i in range(config.num_hidden_layers):
+        for kind in ("key", "value"):
+            size = config.hidden_size // heads
+            state[f"cross_{kind}.{i}"] = np.zeros((rows, heads, sizes["text_length"], size), dtype)
+            cache[f"{kind}.{i}"] = np.zeros((rows, heads, sizes["cache_length"], size), dtype)
+    return state, cache
+
+
+def _floats(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def _ints(*shape):
+    return np.zeros(shape, np.int32)
+
+
+def _write_graph(model, sizes, name, folder):
+    """Export one graph; returns what the manifest says of it."""
+    make, inputs = _inputs_of(model, sizes)[name]
+    os.makedirs(os.path.join(folder, name))
+    cell = make()
+    cell.set_train(False)
+    ms.export(cell, *map(Tensor, inputs.values()), file_name=os.path.join(folder, name, "graph"), file_format="MINDIR")
+    files = [one for one in ("graph.mindir", "graph_graph.mindir") if os.path.isfile(os.path.join(folder, name, one))]
+    return {
+        "file": f"{name}/{files[0]}",
+        "inputs": [
+            {"name": key, "shape": list(array.shape), "dtype": str(array.dtype)} for key, array in inputs.items()
+        ],
+    }
+
+
+def _write_companions(model, folder, source, output):
+    """Configs and tokenizer, in the files that transformers reads."""
+    AutoProcessor.from_pretrained(folder, **source).save_pretrained(output)
+    model.config.save_pretrained(output)
+    model.generation_config.save_pretrained(output)
+
+
+def _manifest(model, sizes, described, folder):
+    """What the files are."""
+    config = model.config.decoder
+    return {
+        "format": FORMAT,
+        "mindmusicgen": __version__,
+        "mindspore": ms.__version__,
+        "sizes": sizes,
+        "cache": {
+            "layers": config.num_hidden_layers,
+            "heads": config.num_attention_heads,
+            "head_size": config.hidden_size // config.num_attention_heads,
+            "axes": "row, head, column, size; rows: the prompts, then as many null rows or negative prompts",
+            "order": "key and value of each layer in turn",
+        },
+        "codec": codec_facts(model.audio_encoder),
+        "pad_code": model.pad_code,
+        "graphs": described,
+        "files": {name: digest(os.path.join(folder, name)) for name in _files_in(folder)},
+    }
+
+
+def _files_in(folder):
+    """Relative paths of all files below a folder."""
+    found = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
+    return sorted(os.path.relpath(path, folder) for path in found)

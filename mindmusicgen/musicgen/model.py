@@ -1,0 +1,470 @@
+"""MusicGen as its users know it: `from_pretrained`, `generate`, `save_pretrained`.
+
+The composite holds the three networks and the checkpoint's configs; the loop itself is in
+`generation.generator`, the networks in `models`, and what a call of the model returns in `submodels`.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from ..errors import InputError, shown
+from ..generation import decode_loop
+from ..generation.codec_graphs import CodecGraphs
+from ..generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
+from ..habits import refuse_unsupported
+from ..models.initial_weights import initial_weights
+from ..models.layers import additive_mask, initialise
+from ..ops.memory import release_free_memory, release_mapped
+from ..runtime.callers import Unfinished, alone, serialised, turn
+from ..runtime.compiled import compiled, fingerprint
+from ..sound.samples import as_batch
+from ..submodels.codec import Codec
+from ..submodels.inputs import exclusive
+from ..submodels.outputs import MusicgenOutput
+from ..submodels.text import TextEncoder
+from ..torch_names import CompositeHabits
+from . import inputs, settings
+from .alone.assembly import assembled, from_sub_models_pretrained
+from .alone.call import forward as call_networks
+from .alone.decoder import QuantizedDecoder, TextDecoder
+from .checkpoint import folder as checkpoint_folder
+from .generator import CodeGenerator
+from .int8.decode_loop import QuantizedGenerator
+from .int8.quantization import expand_without_kernels, quantise_model
+from .streamer import to_streamer
+
+SHORTEST_CHUNK = 0.2  # seconds
+
+
+class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
+    """Text to music: T5 encoder, MusicGen decoder and EnCodec codec.
+
+    Args:
+        config (transformers.MusicgenConfig): sizes of the three networks; not needed where all three are given.
+        text_encoder (T5EncoderModel): becomes part of this model, as it is; None makes one with random weights.
+        audio_encoder (EncodecModel): the same.
+        decoder (MusicgenForCausalLM): the same.
+        dtype (mindspore.dtype): dtype of text encoder and decoder, float32 or float16; logits, sampling and the
+            codec are always float32. None: that of the networks that are given, else float32.
+        generation_config (transformers.GenerationConfig): defaults of `generate`.
+        quantization (str): "int8" for a decoder with weights of 8 bits, which only a checkpoint can fill.
+        empty (bool): leave the parameters zeros in place of random weights, for a checkpoint to fill.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    model_type = "musicgen"  # of the config.json that this class opens
+    generator = CodeGenerator
+    networks = (TextDecoder, QuantizedDecoder)  # classes of the decoder, without and with quantization
+
+    def __init__(
+        self,
+        config=None,
+        text_encoder=None,
+        audio_encoder=None,
+        decoder=None,
+        *,
+        dtype=None,
+        generation_config=None,
+        quantization=None,
+        empty=False,
+    ):
+        super().__init__(auto_prefix=False)
+        given = {"text_encoder": text_encoder, "audio_encoder": audio_encoder, "decoder": decoder}
+        given, config, dtype = assembled(type(self), config, given, dtype)
+        self.config, self.quantization, self.mapped = config, quantization, {}
+        self.generation_config = generation_config or checkpoint_folder.default_generation_config(config)
+        self.dtype = dtype
+        self.text_encoder = given.get("text_encoder") or TextEncoder(config.text_encoder, dtype)
+        self.audio_encoder = given.get("audio_encoder") or Codec(config.audio_encoder)
+        self.decoder = given.get("decoder") or self.networks[bool(quantization)](config.decoder, dtype)
+        self.conditioner = self._conditioner(config, dtype)
+        self.decoder.generation_config, self.decoder.frame_rate = self.generation_config, self.frame_rate
+        self.update_parameters_name("")
+        self.set_train(False)
+        if not (empty or quantization):
+            initial_weights(self, given)
+        key = fingerprint(config.text_encoder, config.audio_encoder, str(dtype))
+        self.encode_text = compiled(self.text_encoder.construct, key)
+        codec = CodecGraphs(self.audio_encoder, key)
+        self.encode_audio, self.decode_audio = codec.encode, codec.decode
+        self._decode_parts = codec.recurrent, codec.convolutions
+        self._generator = self._make_generator()
+        self._unfinished = Unfinished()
+
+    @classmethod
+    def config_kind(cls):
+        """The class of its config."""
+        from .. import configs
+
+        return getattr(configs, checkpoint_folder.MODELS[cls.model_type][0])
+
+    @staticmethod
+    def _conditioner(config, dtype):
+        """What makes of the text what the decoder reads."""
+        return decode_loop.TextConditioner(config.text_encoder.hidden_size, config.decoder.hidden_size, dtype)
+
+    def _make_generator(self):
+        kind = QuantizedGenerator if self.quantization else self.generator
+        return kind(self.decoder, self.conditioner, self.config.decoder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model=None,
+        dtype=None,
+        revision=None,
+        cache_dir=None,
+        local_files_only=False,
+        quantization=None,
+        device=None,
+        config=None,
+        **habits,
+    ):
+        """Open a checkpoint: a Hugging Face folder, a folder written by `mindmusicgen convert`, a hub id, or the demo.
+
+        Args:
+            model (str): folder, hub id, or "demo" for the small model in this package.
+            dtype (str | mindspore.dtype): float32, float16, or bfloat16 on Ascend; None or "auto": float16 on Ascend,
+                float32 on a CPU and for int8.
+            revision (str): branch, tag or commit on the hub.
+            cache_dir (str): where downloads are kept.
+            local_files_only (bool): do not ask the hub.
+            quantization (str): "int8" rounds the decoder's weights to 8 bits, which is faster on a CPU; None takes them
+                as they are stored, and a folder that was converted to int8 stays so.
+            device (str): CPU, Ascend, or Ascend:1 for the second NPU, for the whole process; None: what the
+                environment's MINDMUSICGEN_DEVICE says, or MindSpore's choice.
+            config (transformers.MusicgenConfig): in place of the checkpoint's.
+            **habits: fields of the config to change, and what else transformers takes here: see docs/migration.md.
+
+        Raises:
+            InputError: if there is no such device or model, or its files are damaged or do not fit its config.
+        """
+        options = (dtype, revision, cache_dir, local_files_only, quantization, device, config, habits)
+        return checkpoint_folder.load(cls, model, *options)
+
+    from_sub_models_pretrained = classmethod(from_sub_models_pretrained)
+
+    @serialised
+    def quantize(self, quantization="int8"):
+        """Round the decoder's weights to 8 bits, in place. Where the kernels cannot run they are expanded again.
+
+        Args:
+            quantization (str): "int8".
+
+        Returns:
+            MusicgenForConditionalGeneration: the model itself.
+
+        Raises:
+            InputError: for another name, dtype or kind of model.
+        """
+        quantise_model(self, quantization)
+        expand_without_kernels(self)
+        return self
+
+    def use_decoder(self, decoder, quantization):
+        """Go on with another decoder of the same sizes; `quantization` says what it is."""
+        self._generator.retire()
+        self.decoder, self.quantization = decoder, quantization
+        self.update_parameters_name("")
+        self.set_train(False)
+        self._generator = self._make_generator()
+
+    @serialised
+    def save_pretrained(self, save_directory, dtype=None, **habits):
+        """Write a Hugging Face folder: config, generation config and safetensors that transformers loads.
+
+        Args:
+            save_directory (str): where to write.
+            dtype (str): how weights are stored, float32 or float16; None keeps the model's own.
+            **habits: what else transformers takes here, such as max_shard_size: see docs/migration.md.
+
+        Raises:
+            InputError: if the folder cannot be written, or the model is quantised.
+        """
+        checkpoint_folder.save_huggingface(self, save_directory, dtype, habits=habits)
+
+    @serialised
+    def initialise(self, seed=0, std=0.02):
+        """Fill all parameters with random weights; returns the model."""
+        if self.quantization:
+            raise InputError("a quantised model cannot be filled with random weights; quantise after initialise")
+        initialise(self, seed, std)
+        return self
+
+    @property
+    def sampling_rate(self):
+        """Samples per second of the audio."""
+        return self.config.audio_encoder.sampling_rate
+
+    @property
+    def frame_rate(self):
+        """Frames of codes per second of audio."""
+        return self.config.audio_encoder.frame_rate
+
+    @property
+    def pad_code(self):
+        """The start and padding code."""
+        candidates = (
+            self.generation_config.decoder_start_token_id,
+            getattr(self.config.decoder, "pad_token_id", None),
+            self.config.decoder.vocab_size,
+        )
+        code = next(value for value in candidates if value is not None)
+        if not 0 <= code <= self.config.decoder.vocab_size:
+            raise InputError(f"decoder_start_token_id is {code}; expected 0 to {self.config.decoder.vocab_size}")
+        return code
+
+    def __call__(self, *args, **kwargs):
+        # Arguments are checked in Python, which a context in graph mode would try to compile.
+        with turn():
+            if ms.get_context("mode") == ms.GRAPH_MODE:
+                return self.construct(*args, **kwargs)
+            return super().__call__(*args, **kwargs)
+
+    forward = construct = serialised(call_networks)
+
+    def logits(self, input_ids, attention_mask, decoder_input_ids):
+        """Logits for known codes and nothing else, by the networks that generate; compiles with `mindspore.jit`.
+
+        Args:
+            input_ids (Tensor): prompt tokens, [B, S] int32.
+            attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
+            decoder_input_ids (Tensor): codes, [B * K, T] int32.
+
+        Returns:
+            Tensor: float32 logits, [B * K, T, V].
+        """
+        states = self.conditioner(self.text_encoder.construct(input_ids, attention_mask), attention_mask)
+        mask = additive_mask(attention_mask, self.dtype).reshape(attention_mask.shape[0], 1, 1, -1)
+        columns = decoder_input_ids.shape[-1]
+        ids = decoder_input_ids.reshape(-1, self.config.decoder.num_codebooks, columns)
+        x, _ = self.decoder.construct(ids, self.decoder.cross_keys_values(states), mask)
+        return self.decoder.logits(x).reshape(-1, columns, self.config.decoder.vocab_size)
+
+    def run_eagerly(self):
+        """Run text encoder and codec uncompiled from now on: for a program that makes one piece and ends, compiling
+        them takes seconds longer than it saves. Returns the model."""
+        self.encode_text = self.text_encoder.construct
+        self.encode_audio, self.decode_audio = self.audio_encoder.to_codes, self.audio_encoder.to_audio
+        return self
+
+    def get_unconditional_inputs(self, num_samples=1):
+        """Arguments of `generate` for music without a prompt, to be passed with `**`.
+
+        Args:
+            num_samples (int): pieces to make.
+
+        Returns:
+            dict: encoder_outputs, attention_mask and guidance_scale; also readable as attributes.
+        """
+        return inputs.unconditional_inputs(self.config.text_encoder.hidden_size, num_samples)
+
+    def generate(self, input_ids=None, attention_mask=None, *, return_dict_in_generate=None, **arguments):
+        """Generate music for prompts.
+
+        Args:
+            input_ids (Tensor): prompt tokens from the processor, [B, S].
+            attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
+            return_dict_in_generate (bool): return a `MusicgenOutput` in place of the audio alone; the generation
+                config decides for None.
+            encoder_outputs (tuple[Tensor]): text states [B, S, text dim] in place of input_ids; with guidance the
+                null rows must already be appended, as in transformers.
+            negative_input_ids, negative_attention_mask (Tensor): tokens of what the music should not be, for all
+                prompts or one each; guidance then leads away from it.
+            input_values (Tensor): audio to continue, [B, channels, samples] at `sampling_rate`; the result begins
+                with it. Without a text it is continued freely.
+            padding_mask (Tensor): [B, samples], 0 where input_values are padding.
+            audio_codes (Tensor): codes to continue in place of audio, [B, K, frames].
+            decoder_input_ids (Tensor): the same as [B * K, frames], with or without the start code.
+            generation_config (transformers.GenerationConfig): in place of the model's own.
+            do_sample, guidance_scale, max_new_tokens, max_length, temperature, top_k, top_p: with transformers'
+                meanings; what is not given comes from the generation config. guidance_scale may be a pair, from
+                the start to the end of the piece.
+            num_return_sequences (int): pieces for each prompt, which follow each other in the result.
+            duration (float): seconds of new music in place of max_new_tokens. Beyond 30 s the model's window slides.
+            extend_stride (float): seconds of new music in each further window, 18.
+            seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
+            callback (callable): called with the frames that are done and all frames; returning False stops. While it
+                runs no other thread computes, so it must not wait for one that does.
+            progress (bool): show a progress bar; None shows it in a terminal or notebook.
+            streamer (transformers.generation.streamers.BaseStreamer): is given the columns of codes as they are made,
+                in the delay pattern: the start and the prompt's, [B * K, n], then one at a time, [B * K].
+
+        Returns:
+            Tensor of float32 audio, [B, channels, samples]; or a `MusicgenOutput`.
+
+        Raises:
+            InputError: naming the argument, what is wrong and what would be right.
+            KeyboardInterrupt: if the user interrupts.
+        """
+        with alone() as interrupts, self._unfinished.piece() as stopped:
+            self._unfinished.works(stopped)
+            arguments["return_dict_in_generate"] = return_dict_in_generate
+            request, *watching = self._request(input_ids, attention_mask, arguments)
+            codes = []
+            for fresh in self._generate_codes(request, *watching, stopped):
+                interrupts.check()
+                codes.append(fresh)
+            codes = np.concatenate(codes, axis=2)
+            audio = self.decode(codes)
+        if not request.settings.return_dict:
+            return audio
+        return MusicgenOutput(audio, Tensor(codes), request.settings.seeds)
+
+    def stream(self, input_ids=None, attention_mask=None, *, chunk_seconds=1.0, **arguments):
+        """Generate music and hand out audio while the rest is still being made.
+
+        Args:
+            input_ids, attention_mask, arguments: as in `generate`. A prompt's audio comes out first.
+            chunk_seconds (float): length of each chunk, 0.2 to 30; the last may be shorter.
+
+        Yields:
+            Tensor: float32 audio, [B, channels, samples]. The chunks joined are what `generate` returns, up to
+            rounding. Between two of them the model is free for other calls. Of more than four pieces at the same time
+            the oldest ends with an InputError.
+
+        Raises:
+            InputError: naming the argument, what is wrong and what would be right.
+            KeyboardInterrupt: if the user interrupts.
+        """
+        if arguments.get("return_dict_in_generate"):
+            raise InputError("stream yields audio alone; return_dict_in_generate is for generate")
+        with self._unfinished.piece() as stopped:
+            with alone():
+                self._unfinished.works(stopped)
+                request, *watching = self._request(input_ids, attention_mask, arguments)
+                decoder = self._incremental_decoder(chunk_seconds)
+
+            def produce():
+                for fresh in self._generate_codes(request, *watching, stopped):
+                    yield self._push(decoder, fresh)
+                yield self._push(decoder, request.prompt[:, :, :0], last=True)
+
+            produced = produce()
+            while True:
+                with alone() as interrupts:  # only while we work: what the caller does with a chunk is theirs
+                    self._unfinished.works(stopped)
+                    chunks = next(produced, None)
+                    interrupts.check()
+                if chunks is None:
+                    return
+                yield from chunks
+
+    def stop(self):
+        """End the running `generate` or `stream` with what is done so far; for a second thread.
+
+        Of several pieces it ends the one that was worked on last, and none that begins later.
+        """
+        self._unfinished.stop()
+
+    @serialised
+    def encode(self, audio):
+        """Audio to codes.
+
+        Args:
+            audio (numpy.ndarray | Tensor): floats, [B, channels, samples] at `sampling_rate`, in -1 to 1.
+
+        Returns:
+            Tensor: [B, K, frames] int32; stereo models interleave left and right codebooks.
+
+        Raises:
+            InputError: for another number of channels, or samples that are not finite.
+        """
+        channels = self.config.decoder.audio_channels
+        values = as_batch("audio", audio, channels)
+        sides = np.concatenate([values[:, side : side + 1] for side in range(channels)], axis=0)
+        quantizers = self.config.decoder.num_codebooks // channels
+        codes, _ = self.encode_audio(Tensor(sides), quantizers)
+        sides = np.split(codes.asnumpy(), channels, axis=0)  # [B, K / channels, frames] each
+        return Tensor(np.stack(sides, axis=2).reshape(values.shape[0], quantizers * channels, -1))
+
+    @serialised
+    def decode(self, codes):
+        """Codes to audio. More than 30 s are decoded in pieces that join exactly.
+
+        Args:
+            codes (numpy.ndarray | Tensor): [B, K, frames]; stereo models interleave left and right codebooks.
+
+        Returns:
+            Tensor: [B, channels, frames * hop length] float32.
+
+        Raises:
+            InputError: for another number of codebooks, or numbers that are no codes.
+        """
+        codes = inputs.checked_codes(self.config.decoder, "codes", codes)
+        release_free_memory()
+        small = self.quantization and IncrementalDecoder.supports(self.config.audio_encoder)
+        piece, whole = (SMALL_PIECE_SECONDS,) * 2 if small else (PIECE_SECONDS, settings.TRAINED_SECONDS)
+        if codes.shape[2] <= whole * self.frame_rate:
+            return Tensor(self._joined(self.decode_audio(Tensor(self._sides(codes))).asnumpy()))
+        decoder, length = self._incremental_decoder(piece, LONG_STEP), codes.shape[2]
+        channels, hop = self.config.decoder.audio_channels, self.config.audio_encoder.hop_length
+        audio, done = np.empty((len(codes), channels, length * hop), np.float32), 0
+        for start in range(0, length, decoder.piece):
+            end = start + decoder.piece
+            for piece in self._push(decoder, codes[:, :, start:end], last=end >= length):
+                audio[:, :, done : done + piece.shape[2]] = piece.asnumpy()
+                done += piece.shape[2]
+        return Tensor.from_numpy(audio)
+
+    def _sides(self, codes):
+        """[B, K, T] -> [channels * B, K / channels, T]: the codec is mono."""
+        channels = self.config.decoder.audio_channels
+        return np.concatenate([codes[:, side::channels] for side in range(channels)], axis=0).astype(np.int32)
+
+    def _joined(self, audio):
+        """The inverse for audio: [channels * B, 1, N] -> [B, channels, N]."""
+        return np.concatenate(np.split(audio, self.config.decoder.audio_channels, axis=0), axis=1)
+
+    def _incremental_decoder(self, seconds, step=STEP):
+        """A decoder that hands out pieces of some seconds, its LSTM `step` frames at a time."""
+        codec = self.audio_encoder
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not number or not SHORTEST_CHUNK <= seconds <= settings.TRAINED_SECONDS:
+            raise InputError(
+                f"chunk_seconds is {shown(seconds)}; expected {SHORTEST_CHUNK} to {settings.TRAINED_SECONDS} seconds"
+            )
+        if not IncrementalDecoder.supports(codec.config):
+            raise InputError("this model's codec cannot decode in pieces; use generate, for at most 30 s")
+        piece = max(round(seconds * self.frame_rate), codec.reach)
+        return IncrementalDecoder(codec, self.decode_audio, *self._decode_parts, piece, step)
+
+    def _push(self, decoder, codes, last=False):
+        """Audio that codes [B, K, n] make ready, as tensors [B, channels, samples]."""
+        return [Tensor(self._joined(audio)) for audio in decoder.push(self._sides(codes), last)]
+
+    def _request(self, input_ids, attention_mask, arguments):
+        """Take a call's arguments apart and check them: the request, the callback, whether to show, the streamer."""
+        arguments = dict(arguments)
+        refuse_unsupported(arguments)
+
+        def take(*names):
+            return {name: arguments.pop(name, None) for name in names}
+
+        seed, callback, streamer, show = take("seed", "callback", "streamer", "progress").values()
+        config, also = take("generation_config", "inputs").values()
+        if hasattr(attention_mask, "guidance_scale"):  # the second argument of transformers' generate
+            attention_mask, config = None, attention_mask
+        if also is not None:
+            exclusive(input_ids=input_ids, inputs=also)
+            input_ids = also
+        text = {"input_ids": input_ids, "attention_mask": attention_mask}
+        text |= take("encoder_outputs", "negative_input_ids", "negative_attention_mask")
+        audio = take("input_values", "padding_mask", "audio_codes", "decoder_input_ids")
+        request = self._prepare(text, audio, config or self.generation_config, arguments, seed)
+        return request, callback, show, streamer
+
+    def _prepare(self, text, audio, generation_config, arguments, seed):
+        """What is to be made, checked: a `Request`."""
+        return inputs.prepare(self, text, audio, generation_config, arguments, seed)
+
+    def _generate_codes(self, request, callback=None, show=None, streamer=None, stopped=None):
+        """The next final codes, [B, K, n], until all are made."""
+        if self.quantization and self.mapped:
+            request.states.asnumpy()  # the text encoder is done
+            release_mapped(array for name, array in self.mapped.items() if name.startswith("text_encoder."))
+        codes = self._generator.codes(request, self.pad_code, self.frame_rate, show, callback, stopped)
+        return to_streamer(streamer, codes, self.pad_code, self.config.decoder.audio_channels)

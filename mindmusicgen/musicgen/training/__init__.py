@@ -1,0 +1,1 @@
+"""Fine-tuning MusicGen on a folder of audio and captions."""
