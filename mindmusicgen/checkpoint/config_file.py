@@ -73,7 +73,7 @@ def config_errors(path, what="built"):
         raise
     except Exception as error:  # a malformed config can make transformers or a network raise anything
         reason = clip(f"{type(error).__name__}: {error}".splitlines()[0])
-        raise InputError(f"{path} cannot be {what}: {reason}") from error
+        raise InputError(f"the config {path} cannot be {what}: {reason}") from error
 
 
 def config_from(cls, values, path):
