@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from mindspore import Tensor, nn
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -23,7 +24,7 @@ from mindmusicgen.audio import read_comment, write_audio  # noqa: E402
 from mindmusicgen.batch.prompts import read_prompts  # noqa: E402
 from mindmusicgen.checkpoint import source  # noqa: E402
 from mindmusicgen.commands.outputs import free_paths, output_paths  # noqa: E402
-from mindmusicgen.runtime import progress  # noqa: E402
+from mindmusicgen.runtime import compiled, progress  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +301,21 @@ def test_who_watches_is_told_what_the_seconds_are_for(monkeypatch, capsys):
         bar.bar.refresh()
     said = capsys.readouterr().err
     assert "preparing:   0%" in said and "making:  50%" in said and "1.0/2.0 s of audio" in said
+
+
+def test_graphs_are_counted_while_they_are_compiled(monkeypatch, capsys):
+    run = compiled.compiled(nn.ReLU().construct)
+    with progress.Progress(100, 50, show=True):
+        for length in (2, 3, 3):
+            run(Tensor(np.zeros(length, np.float32)))
+    said = capsys.readouterr().err
+    assert "compiling graph 1 of 2:   0%" in said and "compiling graph 2 of 2:   0%" in said and "graph 3" not in said
+    with progress.Progress(100, 50, show=True) as bar:
+        for kept in (True, True, False):
+            bar.graph(kept)
+    said = capsys.readouterr().err
+    assert "opening graph 2 of 2" in said and "compiling graph 3 of 3" in said
+    assert not compiled.watchers
 
 
 def test_nobody_watches_and_nothing_is_shown(monkeypatch, capsys):

@@ -84,7 +84,7 @@ class CodeGenerator:
         done = 0
         with contextlib.ExitStack() as stack:  # in this order: graphs come back before the loan ends
             loan = stack.enter_context(self._loan())
-            bar = stack.enter_context(Progress(total - known, frame_rate, show))
+            bar = stack.enter_context(Progress(total - known, frame_rate, show, graphs=3 if known else 2))
             windows = generate_frames(self._window(request, total, loan), request.prompt, chosen.plan, pad, channels)
             for codes in stack.enter_context(contextlib.closing(windows)):
                 done += codes.shape[2]

@@ -43,6 +43,7 @@ OLD = 3600  # seconds after which what nobody holds is a leftover
 MOST = 12  # graphs that a function keeps
 GRAPH, HASH = "graph.mindir", "sha256"
 DEPENDENCIES = "compile_dependency.hash"  # MindSpore's name
+watchers = []  # what to call before a graph is made: with whether it was kept, so that it need not be compiled
 _lock = threading.RLock()
 
 
@@ -101,7 +102,9 @@ class Compiled:
             caching = self.key is not None and _is_ours(self.function)
             key = fingerprint(self.key, self.function.__qualname__, signature) if caching else None
             try:
-                with _entry(key) if caching else contextlib.nullcontext():
+                with _entry(key) if caching else contextlib.nullcontext() as kept:
+                    for watch in tuple(watchers):
+                        watch(kept)
                     result = self.run(*arguments)
             finally:
                 self.graphs[signature] = set(_names()) - known
@@ -312,7 +315,7 @@ def _tidy(graphs):
 def _entry(key):
     """While a graph is compiled: MindSpore finds the entry of `key`, or what it writes becomes that entry.
 
-    Whatever goes wrong with the files, the graph is compiled.
+    Whatever goes wrong with the files, the graph is compiled. Yields whether there is an entry.
     """
     folder = _folder()
     with _lock:
@@ -324,14 +327,14 @@ def _entry(key):
         except OSError:
             stage = None
         if not stage or not (known or _has_room(folder)):
-            yield
+            yield False
             return
         api = _api()
         script, api.entry_script_path = api.entry_script_path, str(PACKAGE / "errors.py")
         with cache_unmentioned():
             ms.set_context(enable_compile_cache=True, compile_cache_path=stage.base.name)
             try:
-                yield
+                yield known
             finally:
                 ms.set_context(enable_compile_cache=False)
                 api.entry_script_path = script

@@ -42,16 +42,19 @@ def loading_bar(size):
 
 
 class Progress:
-    """Context that shows how many of `columns` are done, and that graphs are prepared until the first of them are.
+    """Context that shows how many of `columns` are done, and before the first of them which graph is being compiled.
+
+    Nobody knows how long that takes; how many there are is known.
 
     Args:
         columns (int): how many columns will be made.
         frame_rate (int): columns per second of audio.
         show (bool): whether to show; None asks `someone_watches`.
+        graphs (int): how many are compiled on the way, if none is there yet.
     """
 
-    def __init__(self, columns, frame_rate, show=None):
-        self.frame_rate = frame_rate
+    def __init__(self, columns, frame_rate, show=None, graphs=2):
+        self.frame_rate, self.graphs, self.begun = frame_rate, graphs, 0
         layout = "{l_bar}{bar}| {n:.1f}/{total:.1f} s of audio [{elapsed}<{remaining}]"
         self.bar = progress_bar(
             total=columns / frame_rate,
@@ -62,12 +65,29 @@ class Progress:
         )
 
     def __enter__(self):
+        from .compiled import watchers  # not above: importing MindSpore takes a second, and a hub is asked without it
+
+        self.watchers = watchers
+        watchers.append(self.graph)
         return self
 
     def __exit__(self, *error):
+        self.watchers.remove(self.graph)
         self.bar.close()
+
+    def graph(self, kept):
+        """The next graph is about to be compiled, or to be read from the cache."""
+        self.begun += 1
+        self.graphs = max(self.graphs, self.begun)
+        self.bar.set_description(f"{'opening' if kept else 'compiling'} graph {self.begun} of {self.graphs}")
 
     def update(self, done):
         """`done` columns have been made so far."""
+        if not done:
+            return
+        seconds = done / self.frame_rate
+        if not self.bar.n:  # what compiling took says nothing of the time that is left
+            self.bar.reset()
+            self.bar.n = self.bar.initial = self.bar.last_print_n = seconds
         self.bar.set_description("making", refresh=False)
-        self.bar.update(done / self.frame_rate - self.bar.n)
+        self.bar.update(seconds - self.bar.n)
