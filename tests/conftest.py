@@ -19,12 +19,48 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Files that take longest, the longest first. Workers are handed files in the order of collection, and a long one that
+# comes last keeps one of them busy alone.
+LONGEST_FIRST = (
+    "test_callers",
+    "test_batch",
+    "test_cli",
+    "test_compilations",
+    "test_training",
+    "test_quantized",
+    "test_continuation",
+    "test_checkpoint",
+    "test_submodels",
+    "test_melody",
+    "test_audiocraft",
+    "test_mindir",
+    "test_generate",
+    "test_exercises",
+    "test_telling",
+    "test_compiled",
+    "test_memory",
+    "test_fuzz_checkpoints",
+    "test_documentation_page",
+    "test_ops",
+    "test_chunks",
+    "test_doctor",
+)
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: needs several GB of memory and minutes; builds a full-size model")
+    config.option.loadscopereorder = False  # xdist would hand out the files with most tests first
+
+
+def place(item):
+    """Where a test's file stands in the order."""
+    name = item.path.stem
+    return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the full-size tests unless `-m` asks for some marker."""
+    """The longest files first; and leave out the full-size tests unless `-m` asks for some marker."""
+    items.sort(key=place)
     if config.option.markexpr:
         return
     chosen = [item for item in items if "full" not in item.keywords]

@@ -149,6 +149,22 @@ def test_the_runner_names_the_cell_that_complains(source):
         runner().execute(notebook_with("x = 1", source), "a.ipynb", 60, silent=True)
 
 
+def test_two_kernels_at_a_time_fail_if_one_does(tmp_path, capsys):
+    import nbformat
+
+    run = runner()
+    for name, wait in (("good", 1), ("bad", 0)):
+        # each waits for the other, which one after the other would do for ever
+        there = f"import pathlib, time\npathlib.Path({str(tmp_path)!r}, {name!r}).touch()"
+        met = f"while len(list(pathlib.Path({str(tmp_path)!r}).glob('*d'))) < 2: time.sleep(0.1)"
+        notebook = notebook_with(there, met, f"1 / {wait}")
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    words = [str(tmp_path / "good.ipynb"), str(tmp_path / "bad.ipynb"), "--seconds", "60"]
+    assert run.main([*words, "--kernels", "2"]) == 1
+    said = capsys.readouterr().out
+    assert "good.ipynb: " in said and "bad.ipynb: cell 3" in said and "1 passed, 1 failed" in said, said
+
+
 def test_the_runner_leaves_gaps_out_and_takes_solutions(tmp_path, monkeypatch):
     run = runner()
     monkeypatch.setattr(run, "ROOT", tmp_path)

@@ -1,6 +1,6 @@
 """Execute notebooks, each in a kernel of its own and in an empty folder, without network.
 
-    python scripts/tutorials/run.py [NOTEBOOK ...] [--seconds 90]
+    python scripts/tutorials/run.py [NOTEBOOK ...] [--seconds 90] [--kernels 1]
 
 Without names: every lesson and every solution of an exercise. Exits with 1 if a cell fails, or with --silent
 prints to standard error, or a notebook takes longer than its seconds, and says which. Needs
@@ -8,10 +8,12 @@ prints to standard error, or a notebook takes longer than its seconds, and says 
 """
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -133,25 +135,31 @@ def place(name, notebook, index):
     return f"{name}: cell {number} ({cell.source.strip().splitlines()[0]!r})"
 
 
+def verdict(path, seconds, silent):
+    """Run the notebook of a file, which stays as it is; whether it passed. Prints how long it took or what failed."""
+    name = os.path.relpath(path, ROOT)
+    try:
+        tests = hidden_tests(path) if path.is_relative_to(ROOT / "tutorials") else {}
+        taken = execute(nbformat.read(path, as_version=4), name, seconds, tests, silent)
+    except RuntimeError as error:
+        print(f"FAILED {error}", flush=True)
+        return False
+    print(f"{name}: {taken:.1f} s", flush=True)
+    return True
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="what to run (all)")
     parser.add_argument("--seconds", type=float, default=90, help="how long each may take (90)")
     parser.add_argument("--silent", action="store_true", help="nothing may print to standard error")
+    parser.add_argument("--kernels", type=int, default=1, help="notebooks that run at the same time (1)")
     chosen = parser.parse_args(arguments)
     paths = [path.resolve() for path in chosen.notebooks] or notebooks()
-    failed = 0
-    for path in paths:
-        name = os.path.relpath(path, ROOT)
-        try:
-            tests = hidden_tests(path) if path.is_relative_to(ROOT / "tutorials") else {}
-            taken = execute(nbformat.read(path, as_version=4), name, chosen.seconds, tests, chosen.silent)
-            print(f"{name}: {taken:.1f} s", flush=True)
-        except RuntimeError as error:
-            failed += 1
-            print(f"FAILED {error}", flush=True)
-    print(f"{len(paths) - failed} passed, {failed} failed")
-    return 1 if failed or not paths else 0
+    with ThreadPoolExecutor(max(chosen.kernels, 1)) as pool:
+        passed = list(pool.map(functools.partial(verdict, seconds=chosen.seconds, silent=chosen.silent), paths))
+    print(f"{sum(passed)} passed, {len(paths) - sum(passed)} failed")
+    return 0 if passed and all(passed) else 1
 
 
 if __name__ == "__main__":
