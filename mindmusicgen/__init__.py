@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "MusicgenForConditionalGeneration": "musicgen.model",
     "MusicgenMelodyForConditionalGeneration": "musicgen.melody.model",
-    "MusicgenOutput": "submodels.outputs",
+    "MusicgenOutput": "musicgen.outputs",
     "MusicgenProcessor": "musicgen.processing",
     "MusicgenMelodyProcessor": "musicgen.melody.processing",
     "AutoProcessor": "musicgen.melody.processing",

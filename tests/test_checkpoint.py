@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration
-from mindmusicgen.checkpoint import huggingface, safetensors_file, shards
+from mindmusicgen.checkpoint import safetensors_file, shards
+from mindmusicgen.checkpoint.names import BUFFERS
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_safetensors
 from mindmusicgen.checkpoint.source import NATIVE
 from mindmusicgen.musicgen.checkpoint import folder as folder_module
@@ -101,7 +102,7 @@ class TestNames:
 
     def test_training_buffers_are_dropped(self, plain, tmp_path):
         stem = "audio_encoder.quantizer.layers.0.codebook."
-        without = {name: v for name, v in plain.weights.items() if not huggingface.BUFFERS.match(name)}
+        without = {name: v for name, v in plain.weights.items() if not BUFFERS.match(name)}
         extra = {stem + "inited": np.ones(1, np.float32), stem + "cluster_size": np.ones(32, np.float32)}
         assert len(without) < len(plain.weights)
         same(open_model(plain.write(tmp_path / "without", without)), plain.model)
@@ -204,7 +205,7 @@ class TestRoundTrips:
         assert again.generation_config.to_dict() == golden.model.generation_config.to_dict()
         stored = load_file(tmp_path / "saved" / "model.safetensors")
         for tensor, array in golden.weights.items():
-            if "original" in tensor or huggingface.BUFFERS.match(tensor) or tensor in (TIED, POSITIONS):
+            if "original" in tensor or BUFFERS.match(tensor) or tensor in (TIED, POSITIONS):
                 continue
             np.testing.assert_array_equal(stored[tensor], array, err_msg=tensor)
         assert set(golden.weights) - {TIED, POSITIONS} == set(stored) - {TIED, POSITIONS}

@@ -16,7 +16,8 @@ PACKAGE = Path(mindmusicgen.__file__).parent
 TEXT, STEP = "models.t5.construct.", "training.loop._run."
 ENCODE = tuple(f"models.encodec.encode_{part}." for part in ("convolutions_until", "recurrent", "last"))
 DECODE = tuple(f"models.encodec.decode_{part}." for part in ("convolutions_until", "recurrent"))
-CONDITION, PREFILL, CHUNK = (f"generation.decode_loop.{name}." for name in ("_condition", "_prefill", "_chunk"))
+CONDITION, PREFILL = (f"musicgen.decode_loop.{name}." for name in ("_condition", "_prefill"))
+CHUNK = "generation.decode_loop._chunk."
 LOOP = {CONDITION: 1, CHUNK: 1}
 
 

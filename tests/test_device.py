@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mindmusicgen import InputError, T5EncoderModel
+from mindmusicgen.dtypes import dtype_name, resolve_dtype
 from mindmusicgen.musicgen.checkpoint import info
-from mindmusicgen.musicgen.checkpoint.folder import dtype_name, resolve_dtype
 from mindmusicgen.runtime import device
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,8 +6,8 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindmusicgen import MusicgenForConditionalGeneration
-from mindmusicgen.generation.decode_loop import DecodeGraphs, DecodeState
 from mindmusicgen.generation.sampling import guide
+from mindmusicgen.musicgen.decode_loop import DecodeGraphs, DecodeState
 from mindmusicgen.musicgen.decoder import sinusoidal_positions
 
 NAMES = ("quad", "plain", "eight", "stereo")

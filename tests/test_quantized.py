@@ -20,10 +20,11 @@ from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_saf
 from mindmusicgen.checkpoint.source import NATIVE
 from mindmusicgen.generation import sampling
 from mindmusicgen.models import quantized as models
-from mindmusicgen.models.quantized import QuantizedLinear, QuantizedMusicgenDecoder
+from mindmusicgen.models.quantized import QuantizedLinear
 from mindmusicgen.musicgen.checkpoint.convert import convert
 from mindmusicgen.musicgen.checkpoint.folder import stored_quantization
 from mindmusicgen.musicgen.checkpoint.info import describe
+from mindmusicgen.musicgen.int8.decoder import QuantizedMusicgenDecoder
 from mindmusicgen.ops import native, packing
 from mindmusicgen.ops import quantized as quantized_ops
 from mindmusicgen.ops.memory import Arena

@@ -9,7 +9,7 @@ from transformers import EncodecConfig
 
 from mindmusicgen.models.encodec import Encodec, ResidualVectorQuantizer
 from mindmusicgen.models.layers import initialise
-from mindmusicgen.musicgen.training.language_model import CodebookCrossEntropy
+from mindmusicgen.musicgen.loss import CodebookCrossEntropy
 from mindmusicgen.training.codec import DEAD, CodecLoss, TrainableQuantizer
 from mindmusicgen.training.loop import Trainer
 from mindmusicgen.training.spectral import FLOOR, SpectralLoss, Spectrogram, mel_filters

@@ -1,12 +1,9 @@
-"""Hugging Face's tensors and the cells' parameters: which is which, in both directions.
+"""Hugging Face's tensors into parameters and back, by a plan that says of which tensors each parameter is made.
 
-The cells use a fused layout: q, k and v are one matrix, so are the codebooks' tables and heads, weight norm is
-folded, and convolutions are matrices. `pieces` says for each parameter which tensors it is made of; loading and
-saving both follow that one description.
+A family hands in the plan (`Piece`): loading and saving both follow that one description.
 """
 
 import math
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,13 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError, clip
-from ..models.convolutions import Conv1d, ConvTranspose1d
 from ..runtime.progress import loading_bar
 
-# Training statistics of the codec's codebooks: present in checkpoints, without a meaning for inference.
-BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)$")
-POSITIONS = re.compile(r"(.*\.)?decoder\.embed_positions\.weights$")
-FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "kv_proj": ("k_proj", "v_proj"), "qkv": ("q", "k", "v")}
 WEIGHT_NORM = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
 
 READERS = 2  # threads that read weights: while one waits for the disk the other copies
@@ -41,6 +33,7 @@ class Piece:
         pack: from the checkpoint's layout to the cell's.
         unpack: the inverse.
         weight_norm: whether it may be stored as magnitude and direction.
+        beside: from its values to what is stored beside it without being read: dict of last name to values.
     """
 
     names: tuple
@@ -48,42 +41,11 @@ class Piece:
     pack: Callable = same
     unpack: Callable = same
     weight_norm: bool = False
+    beside: Callable = None
 
     def renamed(self, rename):
         """The same piece with other names in checkpoints."""
         return replace(self, names=tuple(rename(name) for name in self.names))
-
-
-def pieces(network):
-    """The pieces of every parameter of a `MusicgenForConditionalGeneration`, or of a cell that holds a part of one.
-
-    Returns:
-        dict[str, list[Piece]] by parameter name.
-    """
-    cells = dict(network.cells_and_names())
-    return {name: _pieces(name, parameter.shape, cells) for name, parameter in network.parameters_and_names()}
-
-
-def _pieces(name, shape, cells):
-    stored = re.sub(r"^decoder\.(?!lm_heads)", "decoder.model.decoder.", name).replace("conditioner.", "", 1)
-    owner, leaf = stored.rsplit(".", 1)
-    last = owner.rsplit(".", 1)[-1]
-    if last in FUSED:
-        rows = shape[0] // len(FUSED[last])
-        parts = enumerate(FUSED[last])
-        return [Piece((f"{owner[: -len(last)]}{part}.{leaf}",), slice(i * rows, (i + 1) * rows)) for i, part in parts]
-    if last in ("embed_tokens", "lm_heads"):
-        rows = shape[0] // cells["decoder"].num_codebooks
-        return [Piece((f"{owner}.{i}.{leaf}",), slice(i * rows, (i + 1) * rows)) for i in range(shape[0] // rows)]
-    if stored.endswith("quantizer.embed"):
-        return [Piece((f"{owner}.layers.{i}.codebook.embed",), i) for i in range(shape[0])]
-    if stored.endswith("text_encoder.shared.weight"):
-        return [Piece((stored, stored.replace("shared", "encoder.embed_tokens")))]
-    convolution = cells.get(name[: -len(".conv.weight")]) if name.endswith(".conv.weight") else None
-    if isinstance(convolution, (Conv1d, ConvTranspose1d)):
-        normed = convolution.norm is None
-        return [Piece((stored,), pack=convolution.pack, unpack=convolution.unpack, weight_norm=normed)]
-    return [Piece((stored,))]
 
 
 def fold_weight_norm(magnitude, direction):
@@ -160,11 +122,11 @@ class Loader:
             check_finite(found, name, self.source)
             target[...] = piece.pack(found)
 
-    def finish(self, width):
+    def finish(self, left_out):
         """Report what is missing or left over.
 
         Args:
-            width (int): hidden size that a stored position table must have; the table itself is recomputed.
+            left_out (callable): whether a tensor (name, LazyTensor) that nobody asked for may be there.
 
         Raises:
             InputError: naming the first few tensors.
@@ -173,16 +135,7 @@ class Loader:
             raise InputError(
                 f"{self.source} lacks {_some(self.missing)}; it is incomplete or not the model config.json describes"
             )
-        extra = []
-        for name in sorted(set(self.tensors) - self.used):
-            if POSITIONS.match(name):
-                shape = tuple(self.tensors[name].shape)
-                if len(shape) != 2 or shape[1] != width:
-                    raise InputError(
-                        f"{self.source} does not fit its config: {name} has shape {shape}, expected (*, {width})"
-                    )
-            elif not BUFFERS.match(name):
-                extra.append(name)
+        extra = [name for name in sorted(set(self.tensors) - self.used) if not left_out(name, self.tensors[name])]
         if extra:
             raise InputError(f"{self.source} holds {_some(extra)}, which the model config.json describes does not have")
 
@@ -192,21 +145,20 @@ def _some(names):
     return clip(", ".join(names[:3]), 200) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def load(network, tensors, source, plan=None, width=None):
+def load(network, tensors, source, plan, left_out):
     """Fill a network's parameters from a Hugging Face checkpoint, a tensor at a time in each of two threads.
 
     Args:
-        network (nn.Cell): a composite, or a cell that holds a part of one under the composite's name.
+        network (nn.Cell): the network.
         tensors (dict[str, LazyTensor]): the checkpoint's tensors.
         source (str): what to call the checkpoint in errors.
-        plan (dict[str, list[Piece]]): where parameters come from; None for `pieces(network)`.
-        width (int): hidden size of the decoder; None takes it from a composite's config.
+        plan (dict[str, list[Piece]]): of which tensors each parameter is made.
+        left_out (callable): whether a tensor (name, LazyTensor) that the plan does not name may be there.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
     loader = Loader(tensors, source)
-    plan = plan or pieces(network)
 
     def fill(entry):
         name, parameter = entry
@@ -218,16 +170,20 @@ def load(network, tensors, source, plan=None, width=None):
     with ThreadPoolExecutor(READERS) as pool, bar:
         for size in pool.map(fill, entries):  # raises what a thread raised
             bar.update(size)
-    loader.finish(network.config.decoder.hidden_size if width is None else width)
+    loader.finish(left_out)
 
 
-def stored_tensors(network):
+def stored_tensors(network, plan):
     """The tensors that transformers expects for a network, in the form `write_safetensors` takes.
+
+    Args:
+        network (nn.Cell): the network.
+        plan (dict[str, list[Piece]]): of which tensors each parameter is made.
 
     Returns:
         list of (name, shape, dtype, function that returns the array).
     """
-    plan, entries = pieces(network), []
+    entries = []
 
     def add(name, values, convert=same):
         shape = convert(values).shape
@@ -243,11 +199,8 @@ def stored_tensors(network):
                 add(stem + WEIGHT_NORM[1][1], part, piece.unpack)
             else:
                 add(piece.names[0], part, piece.unpack)
-            if piece.names[0].endswith(".codebook.embed"):
-                stem = piece.names[0][: -len("embed")]
-                add(stem + "embed_avg", part)
-                add(stem + "inited", np.ones(1, np.float32))
-                add(stem + "cluster_size", np.ones(part.shape[0], np.float32))
+            for leaf, stored in (piece.beside(part) if piece.beside else {}).items():
+                add(f"{piece.names[0].rpartition('.')[0]}.{leaf}", stored)
     return entries
 
 

@@ -10,9 +10,10 @@ from ..batch.ranks import rank_and_size
 from ..batch.run import Maker, Writer, failures_file, make_all
 from ..batch.workers import Pool
 from ..checkpoint.source import resolve
+from ..dtypes import dtype_name
 from ..errors import InputError
 from ..language import said
-from ..musicgen.checkpoint.folder import dtype_name, stored_quantization
+from ..musicgen.checkpoint.folder import stored_quantization
 from ..musicgen.melody.processing import AutoProcessor
 from ..runtime import device as devices
 from ..runtime.files import check_folder, remove_leftovers

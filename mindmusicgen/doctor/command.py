@@ -3,8 +3,8 @@
 import os
 import time
 
+from ..dtypes import DTYPES, dtype_name
 from ..errors import InputError
-from ..musicgen.checkpoint.folder import DTYPES, dtype_name
 from ..musicgen.doctor import benchmark, checks, golden
 from ..musicgen.doctor.stages import Stages
 from ..ops import native, quantized

@@ -1,23 +1,20 @@
-"""The loop that turns an encoded prompt into codes: compiled steps, driven from Python.
+"""Loops of decode steps as compiled graphs over fixed buffers, driven from Python: for every family with a cache.
 
-Four graphs are compiled per shape bucket: `condition` (the prompt's keys and values of every layer, once),
-`prefill` (all columns of an audio prompt at once), and `chunk` (up to CHUNK decode steps in one call; the number of
-steps is an input, so one step is the same graph). Everything they remember lives in the fixed buffers of
-`DecodeState`. Python draws the random numbers, shows progress and stops.
+A family's step fills in one column of K codes at a time. `StepGraphs` compiles up to CHUNK of its steps into one call
+(their number is an input, so one step is the same graph); `decode` runs it, and draws nothing itself: random numbers
+come in, so that a seed means the same everywhere. What a step reads beside its codes is the family's.
 
-Shapes: B prompts, R rows (2B with guidance, else B), K codebooks, S text positions, L cache columns.
+Shapes: B pieces, K codes in a column, L cache columns.
 """
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ..models.layers import Linear, additive_mask
-from ..musicgen.delay_pattern import FREE
-from ..ops.indices import indices
 from ..runtime import device
-from ..runtime.compiled import compiled, fingerprint
-from .sampling import choose, filter_logits, guide
+from ..runtime.compiled import compiled
+from . import FREE
+from .sampling import choose, filter_logits
 
 CHUNK = 25  # steps in one call: half a second of music between two looks at the clock or the interrupt key
 TEXT_BUCKETS = (16, 32, 64, 128, 256, 512)
@@ -35,7 +32,17 @@ def bucket(length, sizes):
 
 
 def cache_buffers(name, config, rows, length, dtype):
-    """Keys and values of every layer: Parameters k0, v0, k1, v1, ... of [rows, H, length, d]."""
+    """Buffers for the keys and values of every layer.
+
+    Args:
+        name (str): of the Parameters, which are numbered.
+        config (object): num_attention_heads, num_hidden_layers and hidden_size are read.
+        rows, length (int): of each buffer.
+        dtype (mindspore.dtype): of each buffer.
+
+    Returns:
+        ParameterTuple: k0, v0, k1, v1, ... of [rows, H, length, d].
+    """
     heads = config.num_attention_heads
     shape = (rows, heads, length, config.hidden_size // heads)
     return ParameterTuple(
@@ -44,59 +51,30 @@ def cache_buffers(name, config, rows, length, dtype):
     )
 
 
-class DecodeState(nn.Cell):
-    """The buffers of one shape bucket: KV cache, the prompt's keys and values, and the prompt's mask."""
+class StepGraphs(nn.Cell):
+    """Decode steps of one shape bucket, compiled in chunks.
 
-    def __init__(self, config, rows, text_length, cache_length, dtype):
-        super().__init__()
-        self.cache = self.make_cache(config, rows, cache_length, dtype)
-        self.cross = cache_buffers("cross", config, rows, text_length, dtype)
-        self.cross_mask = Parameter(Tensor(np.zeros((rows, 1, 1, text_length)), dtype), requires_grad=False)
-
-    def make_cache(self, config, rows, length, dtype):
-        """The Parameters of the KV cache; rows are the first axis of each."""
-        return cache_buffers("cache", config, rows, length, dtype)
-
-
-class TextConditioner(nn.Cell):
-    """Encoder states to the width of the decoder: project, then blank the padding."""
-
-    def __init__(self, text_dim, dim, dtype):
-        super().__init__()
-        self.enc_to_dec_proj = Linear(text_dim, dim, bias=True, dtype=dtype) if text_dim != dim else None
-
-    def construct(self, states, mask):
-        """states: [B, S, text dim]; mask: [B, S] -> [B, S, D]"""
-        states = states if self.enc_to_dec_proj is None else self.enc_to_dec_proj(states)
-        return states * mask.expand_dims(-1).astype(states.dtype)
-
-
-class DecodeGraphs(nn.Cell):
-    """The compiled pieces of one bucket.
+    A family says how one step computes (`step_logits`), how its logits become a column (`pick`), and, where known
+    columns come first, `prefill`: it takes these columns [B, K, T], their number [1], what the next column must hold
+    [B, K], its uniforms [B, K], its scale [1] and the filters, and returns the next column and the sum of its logits.
 
     Args:
-        decoder (MusicgenDecoder): the network.
-        conditioner (TextConditioner): from text states to the decoder's width.
-        state (DecodeState): the bucket's buffers.
-        guided (bool): whether a null row stands behind every prompt's row.
-        key (str): fingerprint of the networks, for the cache of compiled graphs; None: not cached.
+        pieces (int): B.
+        num_codebooks (int): K.
+        cache_length (int): L, columns that the buffers have room for.
+        key (str): fingerprint of the networks and the buffers, for the cache of compiled graphs; None: not cached.
     """
 
     chunk_size = CHUNK  # most steps of a call
-    offset = 0  # positions of the decoder before the first column; where there are some, prefill fills them too
+    offset = 0  # positions before the first column; where there are some, prefill fills them too
     prompt_buckets = PROMPT_BUCKETS
 
-    def __init__(self, decoder, conditioner, state, guided, key=None):
+    def __init__(self, pieces, num_codebooks, cache_length, key=None):
         super().__init__()
-        self.decoder, self.conditioner, self.state, self.guided = decoder, conditioner, state, guided
-        rows = state.cache[0].shape[0]
-        self.prompts = rows // 2 if guided else rows
-        shape = (CHUNK, self.prompts, decoder.num_codebooks)
+        self.cache_length = cache_length
+        shape = (CHUNK, pieces, num_codebooks)
         self.columns = Parameter(Tensor(np.zeros(shape, np.int32)), name="columns", requires_grad=False)
         self.gather = ops.Gather()
-        key = key and fingerprint(key, type(self).__name__, guided, [p.shape for p in state.get_parameters()])
-        self.condition = compiled(self._condition, key)
-        self.prefill = compiled(self._prefill, key)
         self.chunk = compiled(self._chunk, key)
         if device.captures():
             self.unroll(device.UNROLLED, key)
@@ -115,40 +93,6 @@ class DecodeGraphs(nn.Cell):
         self.chunk_size = steps
         self.chunk = lambda *arguments: run(*arguments[:-1], *arguments[-1])
 
-    def _condition(self, states, mask):
-        """Compute and keep every layer's keys and values of the prompt. states: [B, S, text dim], mask: [B, S]."""
-        states = self.conditioner(states, mask)
-        missing = self.state.cross_mask.shape[0] - states.shape[0]
-        if missing:
-            states = ops.concat((states, ops.zeros((missing,) + states.shape[1:], states.dtype)), 0)
-            mask = ops.concat((mask, ops.zeros((missing,) + mask.shape[1:], mask.dtype)), 0)
-        pairs = self.decoder.cross_keys_values(states)
-        for i in range(len(pairs)):
-            ops.assign(self.state.cross[i], pairs[i])
-        hidden = additive_mask(mask, self.state.cross_mask.dtype)
-        ops.assign(self.state.cross_mask, hidden.reshape(self.state.cross_mask.shape))
-        return hidden
-
-    def _prefill(self, ids, length, forced, uniforms, scales, filters):
-        """Run `length` known columns and choose the next one.
-
-        Args:
-            ids (Tensor): [B, K, T] int32, padded on the right to the bucket.
-            length (Tensor): [1] int32, how many of the T columns are real.
-            forced (Tensor): [B, K] int32, what the next column must hold, or FREE.
-            uniforms (Tensor): [B, K] float32.
-            scales (Tensor): guidance scale, [1] float32.
-            filters (tuple[Tensor]): temperature, top_k, top_p.
-
-        Returns:
-            the next column [B, K] int32, and the sum of its logits (not finite if anything went wrong).
-        """
-        x, pairs = self.decoder.construct(self.rows(ids), self.state.cross, self.state.cross_mask)
-        order = indices(0, ids.shape[2])
-        self.keep(pairs, order)
-        logits = self.decoder.logits(self.gather(x, length - 1, 1)).squeeze(2)
-        return self.pick(logits, forced, uniforms, scales, filters), logits.sum()
-
     def _chunk(self, ids, position, steps, forced, uniforms, scales, filters):
         """Up to CHUNK decode steps.
 
@@ -158,7 +102,7 @@ class DecodeGraphs(nn.Cell):
             steps (Tensor): number of steps, scalar int32, at most CHUNK.
             forced (Tensor): [CHUNK, B, K] int32, what each next column must hold, or FREE.
             uniforms (Tensor): [CHUNK, B, K] float32.
-            scales (Tensor): guidance scale of each step, [CHUNK] float32.
+            scales (Tensor): what `pick` scales each step by, such as guidance, [CHUNK] float32.
             filters (tuple[Tensor]): temperature, top_k, top_p.
 
         Returns:
@@ -177,40 +121,29 @@ class DecodeGraphs(nn.Cell):
         return self.columns, total
 
     def step_logits(self, ids, position):
-        """Logits [R, K, V] of the column after `ids` [B, K] at `position` [1] int32."""
-        return self.decoder.step(self.rows(ids), position, self.state.cache, self.state.cross, self.state.cross_mask)
-
-    def keep(self, pairs, order):
-        """Write the keys and values k0, v0, ... of prefill, [R, H, T, d] each, into the cache. order: 0 .. T - 1."""
-        for i in range(len(pairs)):
-            buffer = self.state.cache[i]
-            buffer[:, :, order] = pairs[i]
-
-    def rows(self, ids):
-        """[B, ...] -> [R, ...]: the null rows see the same codes."""
-        return ops.concat((ids, ids), 0) if self.guided else ids
+        """Logits of the column after `ids` [B, K] at `position` [1] int32, in the shape that `pick` takes."""
+        raise NotImplementedError
 
     def pick(self, logits, forced, uniforms, scale, filters):
-        """Logits [R, K, V] to the next column [B, K]."""
-        logits = guide(logits, scale) if self.guided else logits
+        """Logits [B, K, V] to the next column [B, K]; what is forced wins over what is chosen."""
         sampled = choose(filter_logits(logits, *filters), uniforms)
         return ops.select(forced == FREE, sampled, forced)
 
 
 class UnrolledChunk(nn.Cell):
-    """`DecodeGraphs._chunk` without a loop, always of as many steps as `forced` has columns.
+    """`StepGraphs._chunk` without a loop, always of as many steps as `forced` has columns.
 
     A cell of its own, because MindSpore captures one graph of a cell, and it takes no tuples.
 
     Args:
-        graphs (DecodeGraphs): of the bucket.
+        graphs (StepGraphs): of the bucket.
     """
 
     def __init__(self, graphs):
         super().__init__(auto_prefix=False)
         self.graphs = graphs
         # What is computed beyond `steps` ends up in columns of the cache that are written again before they are read.
-        self.last = min(graphs.state.cache[0].shape[2], graphs.decoder.positions.shape[0]) - 1
+        self.last = graphs.cache_length - 1
 
     def construct(self, ids, position, steps, forced, uniforms, scales, temperature, top_k, top_p):
         columns, total = (), Tensor(0, ms.float32)
@@ -224,14 +157,14 @@ class UnrolledChunk(nn.Cell):
 
 
 def decode(graphs, pattern, start, uniforms, scales, filters):
-    """Fill in a delay pattern column by column.
+    """Fill in a pattern column by column.
 
     Args:
-        graphs (DecodeGraphs): the bucket's graphs, already conditioned on the prompt.
-        pattern (numpy.ndarray): [B, K, length] int32 from `build_pattern`.
+        graphs (StepGraphs): the bucket's graphs, with what they are to follow in their buffers.
+        pattern (numpy.ndarray): what each column must hold, or FREE, [B, K, length] int32.
         start (int): the first column to predict.
         uniforms (numpy.ndarray): [length - start, B, K] float32.
-        scales (numpy.ndarray): guidance scale of each column, [length - start] float32.
+        scales (numpy.ndarray): what `pick` scales each column by, [length - start] float32.
         filters (tuple[Tensor]): temperature, top_k, top_p.
 
     Yields:

@@ -219,3 +219,16 @@ class MusicgenDecoder(nn.Cell):
             k, v = 2 * i, 2 * i + 1
             x = layer.step(x, position, cache[k], cache[v], cross[k], cross[v], cross_mask)
         return self.logits(x.expand_dims(1)).squeeze(2)
+
+
+class TextConditioner(nn.Cell):
+    """Encoder states to the width of the decoder: project, then blank the padding."""
+
+    def __init__(self, text_dim, dim, dtype):
+        super().__init__()
+        self.enc_to_dec_proj = Linear(text_dim, dim, bias=True, dtype=dtype) if text_dim != dim else None
+
+    def construct(self, states, mask):
+        """states: [B, S, text dim]; mask: [B, S] -> [B, S, D]"""
+        states = states if self.enc_to_dec_proj is None else self.enc_to_dec_proj(states)
+        return states * mask.expand_dims(-1).astype(states.dtype)

@@ -13,7 +13,7 @@ Stereo interleaves left and right, so two neighbouring rows share a delay.
 
 import numpy as np
 
-FREE = -1
+from ..generation import FREE
 
 
 def codebook_delays(num_codebooks, audio_channels=1):

@@ -16,6 +16,7 @@ from ..generation.sampling import Uniforms, Zeros
 from ..runtime.compiled import fingerprint
 from ..runtime.progress import Progress
 from . import delay_pattern
+from .decode_loop import DecodeGraphs, DecodeState
 from .windows import generate_frames
 
 KEPT_BYTES = 1 << 30  # graphs of older shapes are dropped when their buffers exceed this together
@@ -215,5 +216,5 @@ class CodeGenerator:
 
     def make_graphs(self, rows, text_length, cache_length, guided):
         """The graphs of one bucket."""
-        state = decode_loop.DecodeState(self.config, rows, text_length, cache_length, self.decoder.dtype)
-        return decode_loop.DecodeGraphs(self.decoder, self.conditioner, state, guided, self.key)
+        state = DecodeState(self.config, rows, text_length, cache_length, self.decoder.dtype)
+        return DecodeGraphs(self.decoder, self.conditioner, state, guided, self.key)

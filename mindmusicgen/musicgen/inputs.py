@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore import Tensor
 
+from ..arguments import as_array, as_mask, as_whole, belongs
 from ..errors import InputError, shown
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..sound.samples import SILENCE, as_batch
-from ..submodels.outputs import UnconditionalInputs
 from . import settings
+from .outputs import UnconditionalInputs
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,6 @@ def check_masks(text):
     belongs("input_ids or encoder_outputs", given, attention_mask=text["attention_mask"])
     negative = text["negative_input_ids"] is not None
     belongs("negative_input_ids", negative, negative_attention_mask=text["negative_attention_mask"])
-
-
-def belongs(owner, given, **named):
-    """Refuse arguments that mean something only beside another one.
-
-    Args:
-        owner (str): the other one's name.
-        given (bool): whether it is there.
-        **named: the arguments.
-    """
-    for name, value in named.items():
-        if value is not None and not given:
-            raise InputError(f"{name} belongs to {owner}, which the call lacks; give both or none")
 
 
 def prompt_of_rows(prompt, rows, num_codebooks):
@@ -278,55 +266,3 @@ def _coded_audio(model, input_values, padding_mask):
         row = int(np.abs(values).max(axis=(1, 2)).argmin())
         raise InputError(f"audio prompt {row + 1} is silent; give some music, or leave it out")
     return model.encode(values).asnumpy()
-
-
-def as_array(name, value, dimensions):
-    """The values of a Tensor, array or nested list.
-
-    Args:
-        name (str): what the caller calls it.
-        value (Tensor | numpy.ndarray | list): the argument.
-        dimensions (int | tuple[int]): how many axes it may have.
-
-    Raises:
-        InputError: if there is another number of axes, or something else than real numbers.
-    """
-    wanted = f"{' or '.join(str(n) for n in np.atleast_1d(dimensions))} axes of numbers"
-    try:
-        array = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{name} has rows of different lengths, or what is no array; expected {wanted}") from error
-    real = np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array)
-    if array.ndim not in np.atleast_1d(dimensions) or not (real or array.dtype == bool):
-        raise InputError(f"{name} has shape {array.shape} and type {array.dtype}; expected {wanted}")
-    return array
-
-
-def as_whole(name, value, dimensions):
-    """`as_array` of whole numbers: NaN or a fraction would become some code that nobody gave.
-
-    Raises:
-        InputError: for anything else; the range is the caller's to check.
-    """
-    array = as_array(name, value, dimensions)
-    if array.dtype.kind == "f":
-        odd = array[~(np.trunc(array) == array) | np.isinf(array)]
-        if odd.size:
-            raise InputError(f"{name} holds {odd.flat[0]:g}; expected whole numbers")
-    return array
-
-
-def as_mask(name, value, shape):
-    """A mask of a known shape, int32: 1 where something counts; ones for None.
-
-    Raises:
-        InputError: for another shape, or other numbers than 0 and 1.
-    """
-    if value is None:
-        return np.ones(shape, np.int32)
-    mask = as_array(name, value, len(shape))
-    if mask.shape != tuple(shape):
-        raise InputError(f"{name} has shape {mask.shape}; expected {tuple(shape)}")
-    if not ((mask == 0) | (mask == 1)).all():
-        raise InputError(f"{name} holds {mask.min():g} to {mask.max():g}; expected 1 where something counts, else 0")
-    return mask.astype(np.int32)

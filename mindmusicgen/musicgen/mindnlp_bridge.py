@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint import huggingface
+from ..dtypes import resolve_dtype
 from ..errors import InputError
 from .checkpoint import folder
+from .checkpoint.names import load
 from .delay_pattern import FREE, build_pattern, is_delayed
 
 SAMPLED = 64  # values of each weight that tell whether it has changed
@@ -47,12 +48,12 @@ def from_mindnlp(model, dtype="float32"):
         raise InputError(
             f"model is a {type(model).__name__}; expected a MusicgenForConditionalGeneration that MindNLP has loaded"
         )
-    chosen = folder.resolve_dtype(dtype)
+    chosen = resolve_dtype(dtype)
     cls = getattr(importlib.import_module("mindmusicgen"), folder.MODELS[kind][1])
     generation_config = copy.deepcopy(model.generation_config)
     ours = cls(copy.deepcopy(model.config), dtype=chosen, generation_config=generation_config, empty=True)
     tensors = {name: _Weight(tensor) for name, tensor in model.state_dict().items()}
-    huggingface.load(ours, tensors, f"the {type(model).__name__} of MindNLP")
+    load(ours, tensors, f"the {type(model).__name__} of MindNLP")
     return ours
 
 

@@ -8,8 +8,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..arguments import exclusive
 from ..errors import InputError, shown
-from ..generation import decode_loop
 from ..generation.codec_graphs import CodecGraphs
 from ..generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from ..habits import refuse_unsupported
@@ -20,8 +20,6 @@ from ..runtime.callers import Unfinished, alone, serialised, turn
 from ..runtime.compiled import compiled, fingerprint
 from ..sound.samples import as_batch
 from ..submodels.codec import Codec
-from ..submodels.inputs import exclusive
-from ..submodels.outputs import MusicgenOutput
 from ..submodels.text import TextEncoder
 from ..torch_names import CompositeHabits
 from . import inputs, settings
@@ -29,9 +27,11 @@ from .alone.assembly import assembled, from_sub_models_pretrained
 from .alone.call import forward as call_networks
 from .alone.decoder import QuantizedDecoder, TextDecoder
 from .checkpoint import folder as checkpoint_folder
+from .decoder import TextConditioner
 from .generator import CodeGenerator
 from .int8.decode_loop import QuantizedGenerator
 from .int8.quantization import expand_without_kernels, quantise_model
+from .outputs import MusicgenOutput
 from .streamer import to_streamer
 
 SHORTEST_CHUNK = 0.2  # seconds
@@ -104,7 +104,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
     @staticmethod
     def _conditioner(config, dtype):
         """What makes of the text what the decoder reads."""
-        return decode_loop.TextConditioner(config.text_encoder.hidden_size, config.decoder.hidden_size, dtype)
+        return TextConditioner(config.text_encoder.hidden_size, config.decoder.hidden_size, dtype)
 
     def _make_generator(self):
         kind = QuantizedGenerator if self.quantization else self.generator

@@ -6,12 +6,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from .. import arguments as checks
 from ..errors import InputError, shown
 from ..models.encodec import Encodec
 from ..runtime.callers import serialised
 from ..sound.samples import as_batch
 from ..torch_names import Habits
-from . import inputs
 from .base import Submodel, passed_to, returned
 from .outputs import EncodecDecoderOutput, EncodecEncoderOutput, EncodecOutput
 
@@ -118,9 +118,9 @@ class Codec(Habits, Encodec):
         Raises:
             InputError: naming the argument, what is wrong and what would be right.
         """
-        inputs.exclusive(input_values=input_values, audio_codes=audio_codes)
-        inputs.belongs("input_values", audio_codes is None, bandwidth=bandwidth)
-        inputs.belongs("audio_codes", audio_codes is not None, audio_scales=audio_scales)
+        checks.exclusive(input_values=input_values, audio_codes=audio_codes)
+        checks.belongs("input_values", audio_codes is None, bandwidth=bandwidth)
+        checks.belongs("audio_codes", audio_codes is not None, audio_scales=audio_scales)
         if audio_codes is None:
             coded = self.encode(input_values, padding_mask, bandwidth, True)
             audio_codes, audio_scales = coded.audio_codes, coded.audio_scales
@@ -138,7 +138,7 @@ class Codec(Habits, Encodec):
         if padding_mask is None:
             return audio
         shape = np.shape(padding_mask) if np.ndim(padding_mask) == 3 else (audio.shape[0], audio.shape[2])
-        mask = inputs.as_mask("padding_mask", padding_mask, shape)
+        mask = checks.as_mask("padding_mask", padding_mask, shape)
         mask = mask.reshape(mask.shape[0], -1, mask.shape[-1])
         if mask.shape[0] != audio.shape[0] or mask.shape[1] not in (1, channels) or mask.shape[2] != audio.shape[2]:
             raise InputError(f"padding_mask has shape {mask.shape}; expected {(audio.shape[0], audio.shape[2])}")
@@ -155,7 +155,7 @@ class Codec(Habits, Encodec):
 
     def _codes(self, audio_codes):
         """Codes [chunks, B, K, frames] int32."""
-        codes = inputs.as_whole("audio_codes", audio_codes, 4)
+        codes = checks.as_whole("audio_codes", audio_codes, 4)
         size, most = self.config.codebook_size, self.config.num_quantizers
         if not codes.size or codes.shape[2] > most:
             raise InputError(f"audio_codes has shape {codes.shape}; expected (chunks, batch, at most {most}, frames)")

@@ -2,12 +2,12 @@
 
 import mindspore as ms
 
+from .. import arguments as checks
 from ..models.t5 import T5Encoder
-from ..musicgen.alone.forward import text_forward
 from ..runtime.callers import serialised
 from ..torch_names import Habits
-from . import inputs
 from .base import Submodel, passed_to, returned, wants
+from .forward import text_forward
 from .outputs import BaseModelOutput
 
 
@@ -49,13 +49,13 @@ class TextEncoder(Habits, T5Encoder):
             InputError: naming the argument, what is wrong and what would be right.
         """
         config = self.config
-        inputs.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds)
+        checks.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds)
         if inputs_embeds is None:
-            x = self.shared(inputs.tokens("input_ids", input_ids, config.vocab_size))
+            x = self.shared(checks.tokens("input_ids", input_ids, config.vocab_size))
         else:
-            x = inputs.states("inputs_embeds", inputs_embeds, config.d_model).astype(self.shared.weight.dtype)
-        mask = inputs.mask("attention_mask", attention_mask, x.shape[:2])
-        factors = inputs.head_mask("head_mask", head_mask, config.num_layers, config.num_heads)
+            x = checks.states("inputs_embeds", inputs_embeds, config.d_model).astype(self.shared.weight.dtype)
+        mask = checks.mask("attention_mask", attention_mask, x.shape[:2])
+        factors = checks.head_mask("head_mask", head_mask, config.num_layers, config.num_heads)
         kept = wants(output_attentions, output_hidden_states, config)
         last, hidden, weights = text_forward(self, x, mask, factors, **kept)
         return returned(BaseModelOutput(last, hidden or None, weights or None), return_dict, self.config)

@@ -186,7 +186,7 @@ class Checkpoint(Kind):
     network, files = staticmethod(tiny_codec), ["model.safetensors"]
 
     def make(self):
-        from mindmusicgen.checkpoint.huggingface import stored_tensors
+        from mindmusicgen.musicgen.checkpoint.names import stored_tensors
 
         self.cell = self.network()
         self.stored = {name: read() for name, _, _, read in stored_tensors(self.cell)}
@@ -199,10 +199,10 @@ class Checkpoint(Kind):
         write_safetensors(os.path.join(self.folder, "model.safetensors"), entries, {"format": "pt"})
 
     def read(self):
-        from mindmusicgen.checkpoint import huggingface
         from mindmusicgen.checkpoint.source import open_weights
+        from mindmusicgen.musicgen.checkpoint import names
 
-        huggingface.load(self.cell, open_weights(self.folder), self.folder, width=1)
+        names.load(self.cell, open_weights(self.folder), self.folder, width=1)
         return weights(self.cell)
 
     def damage(self, name, data, rng):
@@ -398,7 +398,7 @@ class Audiocraft(Kind):
         from audiocraft_files import packages
 
         from mindmusicgen import MusicgenForConditionalGeneration
-        from mindmusicgen.checkpoint.huggingface import stored_tensors
+        from mindmusicgen.musicgen.checkpoint.names import stored_tensors
 
         model = MusicgenForConditionalGeneration(tiny_config()).initialise(1)
         stored = {name: read() for name, _, _, read in stored_tensors(model)}

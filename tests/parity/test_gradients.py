@@ -10,7 +10,7 @@ import oracle  # noqa: E402
 from mindspore import Tensor, nn  # noqa: E402
 
 from mindmusicgen import MusicgenForConditionalGeneration  # noqa: E402
-from mindmusicgen.checkpoint.huggingface import pieces  # noqa: E402
+from mindmusicgen.musicgen.checkpoint.names import pieces  # noqa: E402
 from mindmusicgen.musicgen.training.language_model import LanguageModelLoss, delayed_columns  # noqa: E402
 
 RECIPES = {

@@ -13,9 +13,10 @@ import transformers  # noqa: E402
 from mindspore import Tensor, nn  # noqa: E402
 
 import mindmusicgen  # noqa: E402
-from mindmusicgen.checkpoint.huggingface import pieces  # noqa: E402
-from mindmusicgen.musicgen.alone.forward import decoder_forward, head_logits, text_forward  # noqa: E402
-from mindmusicgen.musicgen.training.language_model import CodebookCrossEntropy  # noqa: E402
+from mindmusicgen.musicgen.alone.forward import decoder_forward, head_logits  # noqa: E402
+from mindmusicgen.musicgen.checkpoint.names import pieces  # noqa: E402
+from mindmusicgen.musicgen.loss import CodebookCrossEntropy  # noqa: E402
+from mindmusicgen.submodels.forward import text_forward  # noqa: E402
 
 SEED = secrets.randbits(20)
 RECIPES = {  # with codecs whose bandwidth gives exactly the codebooks that the decoder takes from one side

@@ -6,13 +6,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from ... import arguments as checks
 from ...errors import InputError
 from ...habits import nearest
 from ...sound.samples import as_batch
-from ...submodels import inputs
 from ...submodels.base import returned, wants
 from ...submodels.outputs import BaseModelOutput, Seq2SeqLMOutput
 from ..inputs import refuse_melody
+from . import arguments as decoder_checks
 from .decoder import call_decoder, shift_right, with_heads
 
 DECODER_NAMES = ("decoder_input_ids", "decoder_inputs_embeds", "decoder_attention_mask", "decoder_head_mask")
@@ -79,12 +80,12 @@ def forward(
     others.pop("input_features", None)
     refuse_others(others)
     config = model.config.decoder
-    inputs.belongs("input_values", input_values is not None, padding_mask=padding_mask)
+    checks.belongs("input_values", input_values is not None, padding_mask=padding_mask)
     asked = output_attentions, output_hidden_states
     kept_text = wants(*asked, model.config, model.config.text_encoder)
     text = _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head_mask, kept_text)
-    mask = inputs.mask("attention_mask", attention_mask, text.last_hidden_state.shape[:2])
-    wanted = None if labels is None else inputs.labels(labels, config)
+    mask = checks.mask("attention_mask", attention_mask, text.last_hidden_state.shape[:2])
+    wanted = None if labels is None else decoder_checks.labels(labels, config)
     if decoder_input_ids is None and decoder_inputs_embeds is None:
         if wanted is not None:
             decoder_input_ids = shift_right(wanted, model.pad_code)
@@ -126,13 +127,13 @@ def forward(
 def _text(model, input_ids, attention_mask, encoder_outputs, inputs_embeds, head_mask, kept):
     """The text encoder's output: computed, or what was given."""
     config = model.config.text_encoder
-    inputs.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds, encoder_outputs=encoder_outputs)
+    checks.exclusive(input_ids=input_ids, inputs_embeds=inputs_embeds, encoder_outputs=encoder_outputs)
     if encoder_outputs is None:
         keep = {"output_attentions": kept["keep_weights"], "output_hidden_states": kept["keep_hidden"]}
         return model.text_encoder(input_ids, attention_mask, head_mask, inputs_embeds, **keep, return_dict=True)
     if head_mask is not None:
         raise InputError("head_mask is the text encoder's, which encoder_outputs replaces; decoder_head_mask may fit")
-    states = inputs.states("encoder_outputs[0]", encoder_outputs[0], config.d_model)
+    states = checks.states("encoder_outputs[0]", encoder_outputs[0], config.d_model)
     if isinstance(encoder_outputs, (tuple, list)):
         return BaseModelOutput(states, *encoder_outputs[1:3])
     hidden, weights = (getattr(encoder_outputs, name, None) for name in ("hidden_states", "attentions"))
@@ -143,7 +144,7 @@ def _codes_of(model, input_values, padding_mask):
     """Codes of audio as the decoder takes them, [B * K, frames]; mono audio serves both sides of a stereo model."""
     audio = as_batch("input_values", input_values)
     if padding_mask is not None:
-        mask = inputs.mask("padding_mask", padding_mask, (audio.shape[0], audio.shape[2])).asnumpy()
+        mask = checks.mask("padding_mask", padding_mask, (audio.shape[0], audio.shape[2])).asnumpy()
         audio = audio * mask[:, None].astype(np.float32)
     channels = model.config.decoder.audio_channels
     if audio.shape[1] == 1 < channels:

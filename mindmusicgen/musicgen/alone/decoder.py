@@ -6,20 +6,20 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from ... import arguments as checks
 from ...errors import InputError
-from ...generation.decode_loop import TextConditioner
 from ...habits import refuse_unsupported
-from ...models.quantized import QuantizedMusicgenDecoder
 from ...runtime.callers import alone, serialised
-from ...submodels import inputs
 from ...submodels.base import Submodel, passed_to, returned, wants
 from ...submodels.outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWithCrossAttentions
 from ...torch_names import Habits
 from .. import delay_pattern
-from ..decoder import MusicgenDecoder
+from ..decoder import MusicgenDecoder, TextConditioner
 from ..generator import CodeGenerator
+from ..int8.decoder import QuantizedMusicgenDecoder
+from ..loss import CodebookCrossEntropy
 from ..streamer import to_streamer
-from ..training.language_model import CodebookCrossEntropy
+from . import arguments as decoder_checks
 from . import opening as parts
 from .forward import decoder_forward, head_logits
 from .generate import request
@@ -65,7 +65,7 @@ class Decoder(Habits):
         """
         length = self.generation_config.max_length if max_length is None else max_length
         books, channels = self.config.num_codebooks, self.config.audio_channels
-        known = inputs.codes("input_ids", input_ids, self.config).asnumpy()
+        known = decoder_checks.codes("input_ids", input_ids, self.config).asnumpy()
         if not delay_pattern.is_delayed(length, books, channels):
             free = np.full((len(known) * books, length), delay_pattern.FREE, np.int32)
             return Tensor(known.reshape(len(free), -1)), Tensor(free)
@@ -76,7 +76,7 @@ class Decoder(Habits):
     @staticmethod
     def apply_delay_pattern_mask(input_ids, decoder_pad_token_mask):
         """Codes [B * K, T] with what the first T columns of a pattern hold in the places that are not free."""
-        codes, pattern = (inputs.as_whole("input_ids", value, 2) for value in (input_ids, decoder_pad_token_mask))
+        codes, pattern = (checks.as_whole("input_ids", value, 2) for value in (input_ids, decoder_pad_token_mask))
         pattern = pattern[:, : codes.shape[1]]
         return Tensor(np.where(pattern == delay_pattern.FREE, codes, pattern).astype(np.int32))
 
@@ -187,7 +187,7 @@ class LogitsDecoder(Decoder):
         Raises:
             InputError: naming the argument, what is wrong and what would be right.
         """
-        wanted = None if labels is None else inputs.labels(labels, self.config)
+        wanted = None if labels is None else decoder_checks.labels(labels, self.config)
         if wanted is not None and input_ids is None and inputs_embeds is None:
             input_ids = shift_right(wanted, self.pad_code)
         output = call_decoder(
@@ -399,40 +399,40 @@ def call_decoder(
     Returns:
         BaseModelOutputWithPastAndCrossAttentions
     """
-    inputs.exclusive(**{names[0]: input_ids, names[1]: inputs_embeds})
+    checks.exclusive(**{names[0]: input_ids, names[1]: inputs_embeds})
     if inputs_embeds is None:
-        x = decoder.embed_tokens(inputs.codes(names[0], input_ids, config))
+        x = decoder.embed_tokens(decoder_checks.codes(names[0], input_ids, config))
     else:
-        x = inputs.states(names[1], inputs_embeds, config.hidden_size)
+        x = checks.states(names[1], inputs_embeds, config.hidden_size)
     rows, columns, _ = x.shape
-    past = inputs.past(past_key_values, config, rows)
+    past = decoder_checks.past(past_key_values, config, rows)
     total = columns + (0 if past is None else past[0][0].shape[2])
     if total > config.max_position_embeddings:
         raise InputError(f"{names[0]} reaches column {total}; this model has {config.max_position_embeddings}")
     states, states_mask = encoder_hidden_states, None
     if states is not None:
-        states = inputs.states("encoder_hidden_states", states, config.hidden_size)
+        states = checks.states("encoder_hidden_states", states, config.hidden_size)
         if states.shape[0] != rows:
             raise InputError(f"encoder_hidden_states has {states.shape[0]} rows for {rows} prompts of codes")
     text = states.shape[1] if states is not None else past[0][2].shape[2] if past and len(past[0]) == 4 else 0
-    inputs.belongs(
+    checks.belongs(
         "encoder_hidden_states",
         text,
         encoder_attention_mask=encoder_attention_mask,
         cross_attn_head_mask=cross_attn_head_mask,
     )
     if text:
-        states_mask = inputs.mask("encoder_attention_mask", encoder_attention_mask, (rows, text))
+        states_mask = checks.mask("encoder_attention_mask", encoder_attention_mask, (rows, text))
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     last, hidden, weights, cross_weights, cache = decoder_forward(
         decoder,
         x,
-        inputs.mask(names[2], attention_mask, (rows, total)),
+        checks.mask(names[2], attention_mask, (rows, total)),
         states,
         states_mask,
         past,
-        inputs.head_mask(names[3], head_mask, layers, heads),
-        inputs.head_mask("cross_attn_head_mask", cross_attn_head_mask, layers, heads),
+        checks.head_mask(names[3], head_mask, layers, heads),
+        checks.head_mask("cross_attn_head_mask", cross_attn_head_mask, layers, heads),
         **kept,
     )
     cached = getattr(config, "use_cache", True) if use_cache is None else use_cache

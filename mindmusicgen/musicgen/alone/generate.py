@@ -3,11 +3,12 @@
 import numpy as np
 from mindspore import Tensor
 
+from ... import arguments as checks
 from ...errors import InputError
 from ...generation.decode_loop import TEXT_BUCKETS, bucket
-from ...submodels import inputs
 from .. import settings
 from ..inputs import Request
+from . import arguments as decoder_checks
 
 
 def request(whole, generation_config, pad, codes, states, mask, seed, arguments):
@@ -29,7 +30,7 @@ def request(whole, generation_config, pad, codes, states, mask, seed, arguments)
     """
     config = whole.decoder
     settings.check(whole, generation_config, arguments)
-    inputs.belongs("encoder_hidden_states", states is not None, encoder_attention_mask=mask)
+    checks.belongs("encoder_hidden_states", states is not None, encoder_attention_mask=mask)
     prompt = None if codes is None else _prompt(codes, pad, config)
     guided = states is not None and max(settings.guidance_of(generation_config, arguments)) > 1
     if not guided:
@@ -39,8 +40,8 @@ def request(whole, generation_config, pad, codes, states, mask, seed, arguments)
         states = np.zeros((rows, 1, config.hidden_size), np.float32)
         mask = np.zeros((rows, 1), np.int32)
     else:
-        states = inputs.states("encoder_hidden_states", states, config.hidden_size).asnumpy()
-        mask = inputs.mask("encoder_attention_mask", mask, states.shape[:2]).asnumpy()
+        states = checks.states("encoder_hidden_states", states, config.hidden_size).asnumpy()
+        mask = checks.mask("encoder_attention_mask", mask, states.shape[:2]).asnumpy()
     if prompt is None:
         prompt = np.zeros((len(states), config.num_codebooks, 0), np.int32)
     if len(states) != len(prompt) and not (guided and len(states) == 2 * len(prompt)):
@@ -58,7 +59,7 @@ def request(whole, generation_config, pad, codes, states, mask, seed, arguments)
 
 def _prompt(value, pad, config):
     """Codes [B * K, frames] or [B, K, frames] -> [B, K, frames] int32, without the start code."""
-    codes = inputs.codes("inputs", value, config).asnumpy()
+    codes = decoder_checks.codes("inputs", value, config).asnumpy()
     if (codes[:, :, 0] == pad).all():
         codes = codes[:, :, 1:]
     if (codes >= config.vocab_size).any():

@@ -6,13 +6,15 @@ The decoder reads what it is to follow as a prefix: `encoder_hidden_states` stan
 import mindspore as ms
 from mindspore import Tensor, ops
 
+from ... import arguments as checks
 from ...errors import InputError
 from ...runtime.callers import serialised
-from ...submodels import inputs
 from ...submodels.base import Submodel, passed_to, returned, wants
-from ...submodels.outputs import BaseModelOutputWithPast, MusicgenMelodyOutputWithPast
+from ...submodels.outputs import BaseModelOutputWithPast
 from ..melody import inputs as melody_inputs
 from ..melody.decoder import MusicgenMelodyDecoder, fit_chroma
+from ..outputs import MusicgenMelodyOutputWithPast
+from . import arguments as decoder_checks
 from .call import refuse_others
 from .decoder import CausalLM, Decoder, logits_and_loss, shift_right
 from .forward import decoder_forward
@@ -112,7 +114,7 @@ class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
         Raises:
             InputError: naming the argument, what is wrong and what would be right.
         """
-        wanted = None if labels is None else inputs.labels(labels, self.config)
+        wanted = None if labels is None else decoder_checks.labels(labels, self.config)
         if wanted is not None and input_ids is None and inputs_embeds is None:
             input_ids = shift_right(wanted, self.pad_code)
         ids = (input_ids, inputs_embeds, attention_mask, head_mask)
@@ -196,28 +198,28 @@ def call_melody_decoder(
         BaseModelOutputWithPast
     """
     config = decoder.config
-    inputs.exclusive(**{names[0]: input_ids, names[1]: inputs_embeds})
+    checks.exclusive(**{names[0]: input_ids, names[1]: inputs_embeds})
     if inputs_embeds is None:
-        x = decoder.embed_tokens(inputs.codes(names[0], input_ids, config))
+        x = decoder.embed_tokens(decoder_checks.codes(names[0], input_ids, config))
     else:
-        x = inputs.states(names[1], inputs_embeds, config.hidden_size)
+        x = checks.states(names[1], inputs_embeds, config.hidden_size)
     rows, columns, _ = x.shape
-    past = inputs.past(past_key_values, config, rows)
+    past = decoder_checks.past(past_key_values, config, rows)
     before = 0 if past is None else past[0][0].shape[2]
-    mask = inputs.mask(names[2], attention_mask, (rows, before + columns))
-    inputs.belongs("encoder_hidden_states", prefix is not None, encoder_attention_mask=prefix_mask)
+    mask = checks.mask(names[2], attention_mask, (rows, before + columns))
+    checks.belongs("encoder_hidden_states", prefix is not None, encoder_attention_mask=prefix_mask)
     if prefix is not None:
-        prefix = inputs.states("encoder_hidden_states", prefix, config.hidden_size)
+        prefix = checks.states("encoder_hidden_states", prefix, config.hidden_size)
         if prefix.shape[0] != rows:
             raise InputError(f"there are codes of {rows} pieces for {prefix.shape[0]} prompts")
-        heard = inputs.mask("encoder_attention_mask", prefix_mask, (rows, prefix.shape[1]))
+        heard = checks.mask("encoder_attention_mask", prefix_mask, (rows, prefix.shape[1]))
         x, mask = ops.concat((prefix.astype(x.dtype), x), 1), ops.concat((heard, mask), 1)
     total = before + x.shape[1]
     if total > config.max_position_embeddings:
         raise InputError(
             f"text, melody and codes take {total} positions; this model has {config.max_position_embeddings}"
         )
-    factors = inputs.head_mask(names[3], head_mask, config.num_hidden_layers, config.num_attention_heads)
+    factors = checks.head_mask(names[3], head_mask, config.num_hidden_layers, config.num_attention_heads)
     last, hidden, weights, _, cache = decoder_forward(decoder, x, mask, past=past, head_mask=factors, **kept)
     cached = getattr(config, "use_cache", True) if use_cache is None else use_cache
     return BaseModelOutputWithPast(last, cache if cached else None, hidden or None, weights or None)
@@ -287,11 +289,11 @@ def forward(
     refuse_others(others)
     config = model.config.decoder
     given = input_ids is not None or inputs_embeds is not None
-    inputs.belongs("input_ids or inputs_embeds", given, attention_mask=attention_mask)
+    checks.belongs("input_ids or inputs_embeds", given, attention_mask=attention_mask)
     if encoder_hidden_states is not None and (given or input_features is not None):
         raise InputError("encoder_hidden_states holds text and melody already; give either it or the inputs")
     kept = wants(output_attentions, output_hidden_states, model.config, config)
-    wanted = None if labels is None else inputs.labels(labels, config)
+    wanted = None if labels is None else decoder_checks.labels(labels, config)
     if wanted is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
         decoder_input_ids = shift_right(wanted, model.pad_code)
     prefix = encoder_hidden_states
@@ -322,7 +324,7 @@ def _prefix(model, input_ids, attention_mask, input_features, inputs_embeds, hea
         heard = fit_chroma(Tensor(chroma), model.config.chroma_length)
         return model.conditioner.heard(heard)
     text = model.text_encoder(input_ids, attention_mask, head_mask, inputs_embeds, return_dict=True).last_hidden_state
-    mask = inputs.mask("attention_mask", attention_mask, text.shape[:2])
+    mask = checks.mask("attention_mask", attention_mask, text.shape[:2])
     if chroma is None:
         chroma = melody_inputs.null_chroma(text.shape[0], model.config.num_chroma)
     if len(chroma) != text.shape[0]:

@@ -5,15 +5,16 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ...checkpoint import huggingface
 from ...checkpoint.config_file import check_sizes, check_weights, config_errors, config_from
 from ...checkpoint.json_file import read_json
 from ...checkpoint.shards import write_weights
 from ...checkpoint.source import NATIVE, open_weights, resolve
+from ...dtypes import resolve_dtype
 from ...errors import InputError, shown
 from ...habits import changed_config, dtype_name, opening, saving
 from ...runtime import device as devices
 from ..checkpoint import folder as whole
+from ..checkpoint import names
 from ..checkpoint.sizes import part_parameters
 
 # model_type of a config of its own: the config's class, what the composite calls the network, and which composites.
@@ -53,7 +54,7 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None, 
     """Build a sub-model and fill it; see `submodels.base.Submodel.from_pretrained`."""
     model, dtype, device, changes = opening(model, dtype, device, habits or {})
     devices.use(device)
-    chosen = whole.resolve_dtype(dtype)
+    chosen = resolve_dtype(dtype)
     path = resolve(model, revision, cache_dir, local_files_only)
     config, composite, tensors = open_part(path, cls.model_type, cache_dir, local_files_only)
     file = os.path.join(path, "config.json")
@@ -62,20 +63,20 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None, 
     with config_errors(file):
         network = cls(config, chosen, empty=True)
     network.learn_from(path, composite)
-    plan, prefix = huggingface.pieces(network), cls.part + "."
+    plan, prefix = names.pieces(network), cls.part + "."
     if composite is None:
         plan = {name: [piece.renamed(own_name(cls.part, tensors)) for piece in plan[name]] for name in plan}
-        names = [name for name in tensors if not _of_another_part(cls.part, name)]
+        own = [name for name in tensors if not _of_another_part(cls.part, name)]
     else:
-        names = [name for name in tensors if name.startswith(prefix)]
-    wanted = {name: tensors[name] for name in names if not cls.leaves_out(name)}
+        own = [name for name in tensors if name.startswith(prefix)]
+    wanted = {name: tensors[name] for name in own if not cls.leaves_out(name)}
     native = os.path.join(path, NATIVE)
     if composite is not None and cls.part == "decoder" and whole.stored_quantization(path):
         raise InputError(f"{native} holds a quantised decoder; open the folder it was converted from for this class")
     if composite is not None and os.path.isfile(native):
         whole.load_native(network, wanted, native)
     else:
-        huggingface.load(network, wanted, path, plan, getattr(config, "hidden_size", None))
+        names.load(network, wanted, path, plan, getattr(config, "hidden_size", None))
     return network
 
 
@@ -88,7 +89,7 @@ def save(network, folder, dtype, habits):
     rename = own_name(network.part, () if network.leaves_out("lm_heads.") else ("model.decoder.",))
     entries = [
         (rename(name), shape, np.dtype(dtype or own), values)
-        for name, shape, own, values in huggingface.stored_tensors(network)
+        for name, shape, own, values in names.stored_tensors(network)
     ]
     with whole.whole_folder(folder) as partial, whole.quiet_transformers():
         network.config.architectures = [type(network).__name__]

@@ -132,9 +132,10 @@ def convert(
         InputError: as in `open_checkpoint`, and if the folder cannot be written or there is no tokenizer.
     """
     from ...checkpoint.writing import whole_folder
+    from ...dtypes import resolve_dtype
     from ..model import MusicgenForConditionalGeneration
     from ..processing import LAYOUT, audio_settings
-    from .folder import build, resolve_dtype, save_huggingface
+    from .folder import build, save_huggingface
 
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     folder = resolve(model, revision, **options)

@@ -4,9 +4,10 @@ import os
 
 from ...checkpoint.source import resolve
 from ...checkpoint.writing import check_whole_folder
+from ...dtypes import resolve_dtype
 from ...errors import InputError
 from ..int8 import quantization as quantizations
-from .folder import model_class, open_folder, resolve_dtype, save_native
+from .folder import model_class, open_folder, save_native
 from .info import parameter_counts
 
 

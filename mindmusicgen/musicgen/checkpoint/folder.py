@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import mindspore as ms
 import numpy as np
 
-from ...checkpoint import huggingface
 from ...checkpoint.config_file import check_sizes, check_weights, config_errors, config_from, quiet_transformers
+from ...checkpoint.huggingface import check_finite
 from ...checkpoint.json_file import read_json
 from ...checkpoint.safetensors_file import NAMES as DTYPE_NAMES
 from ...checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from ...checkpoint.shards import write_weights
 from ...checkpoint.source import NATIVE, files_in, open_weights, resolve, weights_form
 from ...checkpoint.writing import copy_companions, whole_folder
+from ...dtypes import resolve_dtype
 from ...errors import InputError, clip, shown
 from ...habits import changed_config, opening, saving
 from ...habits import dtype_name as common_name
@@ -23,13 +24,13 @@ from ...ops import packing
 from ...ops.memory import release_free_memory
 from ...runtime import device as devices
 from ..int8 import quantization as quantizations
+from . import names
 from .audiocraft import is_audiocraft, open_checkpoint, tokenizer_folder
 
 MODELS = {  # model_type of config.json: the classes of config and model
     "musicgen": ("MusicgenConfig", "MusicgenForConditionalGeneration"),
     "musicgen_melody": ("MusicgenMelodyConfig", "MusicgenMelodyForConditionalGeneration"),
 }
-DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
 def model_type(folder):
@@ -115,28 +116,6 @@ def default_generation_config(config):
     )
 
 
-def resolve_dtype(dtype=None, quantised=False):
-    """A MindSpore dtype for a name, checked against what the device can compute with.
-
-    Args:
-        dtype (str | mindspore.dtype): float32, float16, bfloat16; None or "auto": float16 on Ascend, else float32.
-        quantised (bool): whether weights have 8 bits, which go with float32 everywhere.
-    """
-    if dtype in (None, "auto"):
-        return ms.float16 if devices.is_ascend() and not quantised else ms.float32
-    chosen = DTYPES.get(common_name(dtype))
-    if chosen is None:
-        raise InputError(f"dtype is {shown(dtype)}; expected auto or one of {', '.join(DTYPES)}")
-    if chosen == ms.bfloat16 and not devices.is_ascend():
-        raise InputError("dtype bfloat16 has no CPU kernels in MindSpore; use float32 (or float16) on a CPU")
-    return chosen
-
-
-def dtype_name(dtype=None, quantised=False):
-    """The same as a name: float32, float16 or bfloat16."""
-    return str(resolve_dtype(dtype, quantised)).lower()
-
-
 def load(
     cls, model, dtype, revision, cache_dir, local_files_only, quantization=None, device=None, given=None, habits=None
 ):
@@ -180,11 +159,11 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
 
 def _open_tensors(folder):
     """The unread tensors of a folder in this package's layout or in Hugging Face's."""
-    names = files_in(folder)
-    other = weights_form([name for name in names if name != NATIVE])
-    if NATIVE in names and other:
+    files = files_in(folder)
+    other = weights_form([name for name in files if name != NATIVE])
+    if NATIVE in files and other:
         raise InputError(f"{folder} holds {NATIVE} and {other}: one of them is of another model; remove that one")
-    return open_safetensors(os.path.join(folder, NATIVE)) if NATIVE in names else open_weights(folder)
+    return open_safetensors(os.path.join(folder, NATIVE)) if NATIVE in files else open_weights(folder)
 
 
 def build(cls, config, tensors, dtype, folder, quantization=None):
@@ -199,7 +178,7 @@ def build(cls, config, tensors, dtype, folder, quantization=None):
     if os.path.isfile(native):
         load_native(network, tensors, native)
     else:
-        huggingface.load(network, tensors, folder)
+        names.load(network, tensors, folder)
     if quantization and not stored:
         network.quantize(quantization)
     quantizations.expand_without_kernels(network)
@@ -230,12 +209,12 @@ def load_native(network, tensors, source):
         InputError: for a missing, left-over or misshapen parameter, by name.
     """
     parameters = dict(network.parameters_and_names())
-    for names, what in (
+    for wrong, what in (
         (set(parameters) - set(tensors), "lacks"),
         (set(tensors) - set(parameters), "holds an unknown"),
     ):
-        if names:
-            raise InputError(f"{source} {what} {clip(min(names))}; convert the model again with this version")
+        if wrong:
+            raise InputError(f"{source} {what} {clip(min(wrong))}; convert the model again with this version")
     packed, mapped, arena, reads = quantised_parameters(network), {}, None, []
     # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
     for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
@@ -254,7 +233,7 @@ def load_native(network, tensors, source):
             values = mapped[name] = tensors[name].map()
             if not np.issubdtype(values.dtype, np.floating):
                 raise InputError(f"{source} holds {name} as {tensors[name].dtype}; expected floating-point weights")
-            huggingface.check_finite(values, name, source)
+            check_finite(values, name, source)
         if values.dtype == parameter.asnumpy().dtype:
             parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
         else:
@@ -285,8 +264,7 @@ def save_huggingface(network, folder, dtype=None, companions=None, habits=None):
             "a quantised model has no Hugging Face layout; save the float one, or use mindmusicgen convert"
         )
     entries = [
-        (name, shape, np.dtype(dtype or own), values)
-        for name, shape, own, values in huggingface.stored_tensors(network)
+        (name, shape, np.dtype(dtype or own), values) for name, shape, own, values in names.stored_tensors(network)
     ]
     with whole_folder(folder) as partial:
         _save_configs(network, partial)

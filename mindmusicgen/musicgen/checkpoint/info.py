@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 
-from ...checkpoint.huggingface import BUFFERS, POSITIONS
+from ...checkpoint.names import BUFFERS
 from ...checkpoint.source import NATIVE
 from ...errors import InputError
 from ...generation.incremental_decoder import PIECE_SECONDS, SMALL_PIECE_SECONDS, IncrementalDecoder
@@ -15,6 +15,7 @@ from ..settings import TRAINED_SECONDS, window_frames
 from . import sizes
 from .audiocraft import is_audiocraft
 from .folder import load_config, open_folder, stored_quantization
+from .names import POSITIONS
 
 NETWORKS = {
     "text encoder": ("text_encoder.",),

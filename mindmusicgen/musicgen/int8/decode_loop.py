@@ -3,10 +3,11 @@
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, ops
 
-from ...generation.decode_loop import CHUNK, DecodeGraphs, DecodeState
+from ...generation.decode_loop import CHUNK
 from ...ops.choice import choose_op
 from ...ops.memory import Arena
 from ...ops.quantized import cache_shapes
+from ..decode_loop import DecodeGraphs, DecodeState
 from ..generator import CodeGenerator
 
 

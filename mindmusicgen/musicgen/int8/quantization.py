@@ -5,8 +5,8 @@ import warnings
 import mindspore as ms
 
 from ...errors import InputError, shown
-from ...models.quantized import expand, quantise
 from ...ops import quantized as quantized_ops
+from .decoder import expand, quantise
 
 NAMES = ("int8",)
 

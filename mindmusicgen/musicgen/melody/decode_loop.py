@@ -9,8 +9,9 @@ Shapes as in `decode_loop`; besides, C chroma frames, N pitch classes, P = C + t
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ...generation.decode_loop import CACHE_BUCKETS, PROMPT_BUCKETS, DecodeGraphs, bucket, cache_buffers
+from ...generation.decode_loop import CACHE_BUCKETS, PROMPT_BUCKETS, bucket, cache_buffers
 from ...ops.indices import indices
+from ..decode_loop import DecodeGraphs
 from ..generator import CodeGenerator
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 from mindspore import Tensor
 
+from ...arguments import as_array
 from ...errors import InputError
 from ...generation.decode_loop import TEXT_BUCKETS
 from .. import inputs, settings
@@ -106,7 +107,7 @@ def checked_chroma(config, input_features):
     """
     if input_features is None:
         return None
-    chroma = inputs.as_array("input_features", input_features, 3).astype(np.float32)
+    chroma = as_array("input_features", input_features, 3).astype(np.float32)
     if chroma.shape[2] != config.num_chroma or not chroma.size:
         raise InputError(f"input_features has shape {chroma.shape}; expected (batch, frames, {config.num_chroma})")
     if not np.isfinite(chroma).all():

@@ -16,12 +16,13 @@ from mindspore import Tensor
 from ... import __version__
 from ...checkpoint.source import resolve
 from ...checkpoint.writing import MANIFEST, whole_folder
+from ...dtypes import resolve_dtype
 from ...errors import InputError
 from ...generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_BUCKETS, bucket
 from ...generation.incremental_decoder import STEP, IncrementalDecoder
 from ...runtime.files import check_folder
 from ...runtime.telling import quoted
-from ..checkpoint.folder import load_config, model_class, resolve_dtype, stored_quantization
+from ..checkpoint.folder import load_config, model_class, stored_quantization
 from ..delay_pattern import columns_for
 from ..melody.processing import AutoProcessor
 from ..settings import window_frames

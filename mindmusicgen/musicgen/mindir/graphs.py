@@ -7,7 +7,7 @@ values k0, v0, k1, v1, ... of [R, H, S, d] each; `cache` is the same of the colu
 
 from mindspore import nn, ops
 
-from ...generation.decode_loop import DecodeGraphs, DecodeState
+from ..decode_loop import DecodeGraphs, DecodeState
 
 
 class DecoderPiece(nn.Cell):

@@ -1,28 +1,10 @@
-"""Arguments of calls, checked: each function returns a Tensor or raises one sentence that says what would be right."""
+"""Arguments of calls of the decoder: codes, labels and caches, checked."""
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from ..errors import InputError
-from ..musicgen.inputs import as_array, as_mask, as_whole, belongs  # noqa: F401, for the sub-models as well
-
-
-def exclusive(**given):
-    """Refuse to be given more than one of several arguments, or none."""
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise InputError(f"{' and '.join(named)} were both given; give one of them")
-    if not named:
-        raise InputError(f"the call lacks its input; give {' or '.join(given)}")
-
-
-def tokens(name, value, size):
-    """Token ids [B, S] int32 below `size`."""
-    ids = as_whole(name, value, 2)
-    if ids.size == 0 or ids.min() < 0 or ids.max() >= size:
-        raise InputError(f"{name} must hold token ids 0 to {size - 1}; expected what this model's tokenizer returns")
-    return Tensor(ids.astype(np.int32))
+from ...arguments import as_whole
+from ...errors import InputError
 
 
 def codes(name, value, config):
@@ -53,29 +35,6 @@ def labels(value, config):
             f"labels must be codes 0 to {config.vocab_size - 1}; -100 or {config.vocab_size} where none counts"
         )
     return Tensor(wanted.transpose(0, 2, 1).astype(np.int32))
-
-
-def states(name, value, width):
-    """Embeddings or hidden states [B, length, width]; a Tensor stays the same Tensor, so that gradients reach it."""
-    found = value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float32))
-    if found.ndim != 3 or found.shape[2] != width or found.shape[1] == 0:
-        raise InputError(f"{name} has shape {tuple(found.shape)}; expected (batch, length, {width})")
-    return found
-
-
-def mask(name, value, shape):
-    """A mask of a known shape: int32, 1 where something counts; ones for None."""
-    return Tensor(as_mask(name, value, shape))
-
-
-def head_mask(name, value, layers, heads):
-    """Factors of the attention weights, [layers, heads] float32; None for none."""
-    if value is None:
-        return None
-    factors = value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float32))
-    if tuple(factors.shape) != (layers, heads):
-        raise InputError(f"{name} has shape {tuple(factors.shape)}; expected {layers} layers by {heads} heads")
-    return factors.astype(ms.float32)
 
 
 def past(value, config, rows):
