@@ -3,32 +3,20 @@
 Objects made by transformers itself serve everywhere in this package too.
 """
 
-import os
-
 from .checkpoint.config_file import check_names, check_sizes, config_errors, quiet_transformers
-from .checkpoint.json_file import read_json
 from .checkpoint.source import resolve
 from .errors import InputError, shown
+from .families import FOREIGN, PART_CONFIGS, public, room
 from .habits import changed_config, opening
-from .musicgen.checkpoint.audiocraft import is_audiocraft, open_checkpoint
 from .runtime.quiet import unadvised
 
 with unadvised():
     import transformers
 
-__all__ = [
-    "AutoConfig",
-    "EncodecConfig",
-    "MusicgenConfig",
-    "MusicgenDecoderConfig",
-    "MusicgenMelodyConfig",
-    "MusicgenMelodyDecoderConfig",
-    "T5Config",
-]
 PARTS = ("text_encoder", "audio_encoder", "decoder")  # of a composite
 
 
-class _Config:
+class Config:
     """What transformers' classes lack: names of this package, and `**config`."""
 
     @classmethod
@@ -55,7 +43,7 @@ class _Config:
             InputError: if there is no such model, it is of another kind, or it has no such field.
         """
         model, _, _, changes = opening(model, None, None, changes)
-        values, source = _stored(model, revision, cache_dir, local_files_only)
+        values, source = stored(model, revision, cache_dir, local_files_only)
         own = [part for part in (values.get(name) for name in PARTS) if isinstance(part, dict)]
         if values.get("model_type") != cls.model_type:
             others = [part for part in own if part.get("model_type") == cls.model_type]
@@ -78,13 +66,13 @@ class _Config:
         return self.to_dict()[name]
 
 
-def _stored(model, revision, cache_dir, local_files_only):
-    """The values of a model's config.json, and what to call it in errors."""
+def stored(model, revision, cache_dir, local_files_only):
+    """The values of a model's config.json, and what to call it in errors; a layout without one is its family's."""
     folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
-    if is_audiocraft(folder):
-        return open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)[0].to_dict(), folder
-    path = os.path.join(folder, "config.json")
-    return read_json(path), path
+    if folder.layout in FOREIGN:
+        family = room(FOREIGN[folder.layout], "checkpoint.folder")
+        return family.load_config(folder, cache_dir, local_files_only).to_dict(), str(folder)
+    return folder.json("config.json"), folder.file("config.json")
 
 
 def _made(cls, values, source):
@@ -95,98 +83,14 @@ def _made(cls, values, source):
         check_sizes(config, source)
         for name in PARTS:
             part = getattr(config, name, None)
-            if getattr(part, "model_type", None) in KINDS:
-                setattr(config, name, KINDS[part.model_type].from_dict(part.to_dict()))
+            if getattr(part, "model_type", None) in PART_CONFIGS:
+                setattr(config, name, public(PART_CONFIGS[part.model_type]).from_dict(part.to_dict()))
     return config
 
 
-class _Composite(_Config):
-    """Of a whole model."""
-
-    @classmethod
-    def from_sub_models_config(cls, text_encoder_config, audio_encoder_config, decoder_config, **kwargs):
-        """The config of a composite from those of its three networks.
-
-        Args:
-            text_encoder_config (transformers.T5Config): the text encoder's.
-            audio_encoder_config (transformers.EncodecConfig): the codec's.
-            decoder_config (transformers.MusicgenDecoderConfig | MusicgenMelodyDecoderConfig): the decoder's.
-            **kwargs: further fields of the composite's config, such as chroma_length.
-
-        Returns:
-            this class.
-        """
-        with quiet_transformers():
-            return cls(
-                text_encoder=text_encoder_config.to_dict(),
-                audio_encoder=audio_encoder_config.to_dict(),
-                decoder=decoder_config.to_dict(),
-                **kwargs,
-            )
-
-
-class T5Config(_Config, transformers.T5Config):
+class T5Config(Config, transformers.T5Config):
     """`transformers.T5Config`."""
 
 
-class EncodecConfig(_Config, transformers.EncodecConfig):
+class EncodecConfig(Config, transformers.EncodecConfig):
     """`transformers.EncodecConfig`."""
-
-
-class MusicgenDecoderConfig(_Config, transformers.MusicgenDecoderConfig):
-    """`transformers.MusicgenDecoderConfig`."""
-
-
-class MusicgenMelodyDecoderConfig(_Config, transformers.MusicgenMelodyDecoderConfig):
-    """`transformers.MusicgenMelodyDecoderConfig`."""
-
-
-class MusicgenConfig(_Composite, transformers.MusicgenConfig):
-    """`transformers.MusicgenConfig`."""
-
-
-class MusicgenMelodyConfig(_Composite, transformers.MusicgenMelodyConfig):
-    """`transformers.MusicgenMelodyConfig`."""
-
-
-KINDS = {
-    kind.model_type: kind
-    for kind in (
-        MusicgenConfig,
-        MusicgenMelodyConfig,
-        MusicgenDecoderConfig,
-        MusicgenMelodyDecoderConfig,
-        T5Config,
-        EncodecConfig,
-    )
-}
-
-
-class AutoConfig:
-    """The config that a model folder holds, of whichever of these kinds."""
-
-    @classmethod
-    def from_pretrained(cls, model=None, revision=None, cache_dir=None, local_files_only=False, **changes):
-        """Open a config without its weights; arguments as in `MusicgenConfig.from_pretrained`.
-
-        Raises:
-            InputError: if there is no such model, or it is of a kind that this package does not have.
-        """
-        model = opening(model, None, None, changes)[0]
-        values, source = _stored(model, revision, cache_dir, local_files_only)
-        kind = values.get("model_type")
-        if not isinstance(kind, str) or kind not in KINDS:
-            raise InputError(f"{source} describes a {shown(kind)} model; expected one of {', '.join(KINDS)}")
-        changes.pop("pretrained_model_name_or_path", None)
-        return KINDS[kind].from_pretrained(model, revision, cache_dir, local_files_only, **changes)
-
-    @classmethod
-    def for_model(cls, model_type, **values):
-        """A config of a kind, such as "musicgen_decoder", with some fields set.
-
-        Raises:
-            InputError: if this package has no such kind.
-        """
-        if not isinstance(model_type, str) or model_type not in KINDS:
-            raise InputError(f"model_type is {shown(model_type)}; expected one of {', '.join(KINDS)}")
-        return KINDS[model_type](**values)

@@ -107,7 +107,7 @@ class Golden:
     def model(self):
         """The package's model with these weights, opened once."""
         if self._model is None:
-            from mindmusicgen.musicgen.checkpoint.folder import model_class
+            from mindmusicgen.auto import model_class
 
             folder = str(self.write(self.folder / self.name))
             self._model = model_class(folder).from_pretrained(folder)

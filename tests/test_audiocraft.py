@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration
 from mindmusicgen.checkpoint import source
+from mindmusicgen.checkpoint.source import ModelFolder
 from mindmusicgen.checkpoint.torch_file import open_torch_file
 from mindmusicgen.musicgen.checkpoint import audiocraft
 from mindmusicgen.musicgen.checkpoint.audiocraft_config import Settings, bandwidth
@@ -269,7 +270,7 @@ class TestLayouts:
         folder = tmp_path / "both"
         shutil.copytree(written, folder)
         quad.write(folder)
-        assert not audiocraft.is_audiocraft(str(folder))
+        assert ModelFolder(folder).layout == "transformers"
         (folder / DECODER).write_bytes(b"not looked at")
         same(open_model(folder), quad.model)
 

@@ -16,13 +16,13 @@ import soundfile
 from mindspore import Tensor
 
 from mindmusicgen import InputError, MusicgenForCausalLM, MusicgenForConditionalGeneration, T5EncoderModel, cli
+from mindmusicgen.checkpoint.native import stored_quantization
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_safetensors
 from mindmusicgen.checkpoint.source import NATIVE
 from mindmusicgen.generation import sampling
 from mindmusicgen.models import quantized as models
 from mindmusicgen.models.quantized import QuantizedLinear
 from mindmusicgen.musicgen.checkpoint.convert import convert
-from mindmusicgen.musicgen.checkpoint.folder import stored_quantization
 from mindmusicgen.musicgen.checkpoint.info import describe
 from mindmusicgen.musicgen.int8.decoder import QuantizedMusicgenDecoder
 from mindmusicgen.ops import native, packing

@@ -71,7 +71,7 @@ def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None, **
         InputError: naming the file, the line and what is wrong with it.
     """
     config = load_config(folder, **where)
-    defaults = load_generation_config(folder, config)
+    defaults = load_generation_config(folder, config.decoder)
     known = {"mindmusicgen": __version__, **(more or {}), "weights": fingerprint(folder)}
     pieces = []
     for prompt in prompts:

@@ -11,12 +11,11 @@ import numpy as np
 from mindspore import Tensor
 
 from ..audio import write_audio
+from ..auto import AutoProcessor, model_class
 from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..language import said
-from ..musicgen.checkpoint.folder import model_class
 from ..musicgen.checkpoint.info import enough_memory
-from ..musicgen.melody.processing import AutoProcessor
 from ..runtime.files import whole_file
 from ..runtime.telling import tell
 from ..sound.recipe import recipe_comment

@@ -1,5 +1,6 @@
 """From a model's name to files on disk: a local folder, or a hub id that is downloaded once and cached."""
 
+import copy
 import errno
 import glob
 import os
@@ -27,28 +28,92 @@ PATIENCE = 7.0  # seconds for the hub's first answer; alone, its library tries f
 MIRROR = "give a local folder, or set HF_ENDPOINT to a mirror such as https://hf-mirror.com"
 
 
+class ModelFolder(os.PathLike):
+    """A model's folder, looked at once: what is asked of it a second time is remembered.
+
+    Args:
+        path (str): an existing folder.
+    """
+
+    def __init__(self, path):
+        self.path, self._known = os.fspath(path), {}
+
+    def __fspath__(self):
+        return self.path
+
+    def __str__(self):
+        return self.path
+
+    def once(self, what, find):
+        """What a function finds here, called the first time only.
+
+        Args:
+            what (hashable): names it.
+            find (callable): without arguments; what it raises is not remembered.
+        """
+        if what not in self._known:
+            self._known[what] = find()
+        return self._known[what]
+
+    @property
+    def layout(self):
+        """How the weights are laid out: "mindspore", "transformers", or "audiocraft"; transformers' without any."""
+        return self.once("layout", self._layout)
+
+    def _layout(self):
+        names = files_in(self.path)
+        form = weights_form(names)
+        if form is None:
+            return "audiocraft" if any(name in names for name in AUDIOCRAFT) else "transformers"
+        return "mindspore" if form == NATIVE else "transformers"
+
+    def file(self, name):
+        """Path of a file in it."""
+        return os.path.join(self.path, name)
+
+    def has(self, name):
+        """Whether a file is in it."""
+        return os.path.isfile(self.file(name))
+
+    def json(self, name):
+        """The object in a JSON file, as a copy that may be changed.
+
+        Raises:
+            InputError: if it is missing or damaged.
+        """
+        return copy.deepcopy(self.once(name, lambda: read_json(self.file(name))))
+
+
+def as_folder(folder):
+    """A `ModelFolder` of a path; one that is one already stays."""
+    return folder if isinstance(folder, ModelFolder) else ModelFolder(folder)
+
+
 def resolve(model, revision=None, cache_dir=None, local_files_only=False, weights=True):
     """The local folder of a model.
 
     Args:
-        model (str): a folder, a hub id such as facebook/musicgen-small, or "demo", the model in this package.
+        model (str | ModelFolder): a folder, a hub id such as facebook/musicgen-small, or "demo", the model in this
+            package.
         revision (str): branch, tag or commit on the hub.
         cache_dir (str): where downloads are kept; the hub library's own cache if None.
         local_files_only (bool): use the cache alone.
         weights (bool): whether the weights are wanted too, or configs and tokenizer alone.
 
     Returns:
-        str: path of a folder.
+        ModelFolder
 
     Raises:
         InputError: if there is no such folder, the hub cannot be reached or does not know the id, or its files have
             not all arrived.
     """
+    if isinstance(model, ModelFolder):
+        return model
     model = os.fspath(model)
     if model == "demo":
-        return str(DEMO)
+        return ModelFolder(DEMO)
     if os.path.isdir(model):
-        return model
+        return ModelFolder(model)
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise InputError(
             f"model {shown(model)} is neither an existing folder, nor a hub id such as facebook/musicgen-small, nor "
@@ -61,7 +126,7 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
     reason, advice = "local_files_only is set", MIRROR
     if not local_files_only:
         try:
-            return _download(model, options, weights)
+            return ModelFolder(_download(model, options, weights))
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             where = f" at revision {revision!r}" if revision else ""
             raise InputError(
@@ -76,7 +141,7 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
     missing = missing_file(folder) if weights else None
     if missing:
         raise InputError(f"model {model!r} is in the local cache without {missing} and {reason}; {advice}")
-    return folder
+    return ModelFolder(folder)
 
 
 def _why_not(error):

@@ -4,17 +4,17 @@ import os
 import time
 
 from ..audio import FORMATS, check_format
+from ..auto import AutoProcessor
 from ..batch.pieces import batches, plan
 from ..batch.prompts import SETTINGS, read_prompts
 from ..batch.ranks import rank_and_size
 from ..batch.run import Maker, Writer, failures_file, make_all
 from ..batch.workers import Pool
+from ..checkpoint.native import stored_quantization
 from ..checkpoint.source import resolve
 from ..dtypes import dtype_name
 from ..errors import InputError
 from ..language import said
-from ..musicgen.checkpoint.folder import stored_quantization
-from ..musicgen.melody.processing import AutoProcessor
 from ..runtime import device as devices
 from ..runtime.files import check_folder, remove_leftovers
 from ..runtime.folder_lock import alone_in

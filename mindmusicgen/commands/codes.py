@@ -34,9 +34,9 @@ def add_decode(parser):
 def run_encode(arguments, interrupts):
     """`mindmusicgen encode`"""
     from ..audio import read_audio
+    from ..auto import AutoProcessor
     from ..checkpoint.source import resolve
     from ..codes_file import check_codes_path, save_codes
-    from ..musicgen.melody.processing import AutoProcessor
 
     check_codes_path(arguments.output)
     flags.use_device(arguments)

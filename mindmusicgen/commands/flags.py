@@ -170,7 +170,7 @@ def use_device(arguments):
 
 def load(arguments, folder, dtype="float32", quantization=None):
     """The model of a folder, to be used once."""
-    from ..musicgen.checkpoint.folder import model_class
+    from ..auto import model_class
 
     opened = model_class(folder).from_pretrained(folder, dtype=dtype, quantization=quantization, **where(arguments))
     return opened.run_eagerly()

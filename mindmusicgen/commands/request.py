@@ -23,10 +23,10 @@ def prepare(arguments):
         arguments.model, arguments.dtype = model.manifest["model"], model.manifest["dtype"]
         config, defaults, processor = model.config, model.generation_config, model.processor
     else:
+        from ..auto import AutoProcessor, kind_of
         from ..checkpoint.fingerprint import fingerprint
         from ..checkpoint.source import resolve
-        from ..musicgen.checkpoint.folder import load_config, load_generation_config, model_type
-        from ..musicgen.melody.processing import AutoProcessor
+        from ..musicgen.checkpoint.folder import load_config, load_generation_config
 
         arguments.model = arguments.model or "demo"
         folder = resolve(arguments.model, **source(arguments))
@@ -37,13 +37,13 @@ def prepare(arguments):
                 "will be another"
             )
             tell(f"mindmusicgen: warning: {warning}", error=True)
-        if arguments.melody and model_type(folder) != "musicgen_melody":
+        if arguments.melody and kind_of(folder) != "musicgen_melody":
             raise InputError(
                 f"--melody for a text model: {quoted(arguments.model)} follows words alone; use a model such as "
                 "facebook/musicgen-melody, or leave --melody out"
             )
         config = load_config(folder, **where(arguments))
-        defaults = load_generation_config(folder, config)
+        defaults = load_generation_config(folder, config.decoder)
         processor = AutoProcessor.from_pretrained(folder, **where(arguments))
     arguments.chosen = _check_settings(arguments, config, defaults, options)
     inputs = _inputs(arguments, config, processor)

@@ -279,3 +279,29 @@ class Encodec(nn.Cell):
             frames += sum((cell.kernel_size - 1) * cell.dilation for cell in convolutions) / rate
             rate /= max([cell.stride for cell in convolutions], default=1)
         return math.ceil(frames)
+
+
+def parameter_count(config):
+    """The codec's, with weight norm folded."""
+
+    def convolution(inputs, outputs, kernel):
+        return inputs * outputs * kernel + outputs
+
+    def residual(width):
+        narrow = width // config.compress
+        made = convolution(width, narrow, config.residual_kernel_size) + convolution(narrow, width, 1)
+        return config.num_residual_layers * (made + (convolution(width, width, 1) if config.use_conv_shortcut else 0))
+
+    def half(begin, end):  # encoder and decoder are mirror images
+        width = config.num_filters
+        total = convolution(config.audio_channels, width, begin)
+        for ratio in reversed(config.upsampling_ratios):
+            total += residual(width) + 2 * width * width * 2 * ratio
+            width *= 2
+        return total + config.num_lstm_layers * 8 * (width * width + width) + width * config.hidden_size * end
+
+    first, last, ratios = config.kernel_size, config.last_kernel_size, config.upsampling_ratios
+    widths = [config.num_filters * 2**i for i in range(len(ratios) + 1)]
+    encoder = half(first, last) + sum(widths[1:]) + config.hidden_size
+    decoder = half(last, first) - config.num_filters + config.audio_channels + sum(widths[:-1]) + widths[-1]
+    return encoder + decoder + config.num_quantizers * config.codebook_size * config.codebook_dim

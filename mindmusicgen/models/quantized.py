@@ -17,6 +17,7 @@ from ..ops import packing
 from ..ops import quantized as quantized_ops
 from ..ops.memory import Arena, zeros
 
+NAMES = ("int8",)  # of the ways to store weights in fewer bits
 LARGEST_HEAD = 256  # of the kernels
 
 

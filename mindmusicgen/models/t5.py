@@ -186,3 +186,11 @@ class TokenEmbedding(nn.Cell):
 
     def construct(self, ids):
         return self.gather(self.weight, ids, 0)
+
+
+def parameter_count(config):
+    """Parameters of the encoder that a `transformers.T5Config` describes."""
+    inner, wide = config.num_heads * config.d_kv, (3 if config.is_gated_act else 2) * config.d_model * config.d_ff
+    layer = 4 * config.d_model * inner + wide + 2 * config.d_model
+    biases = config.relative_attention_num_buckets * config.num_heads
+    return config.vocab_size * config.d_model + config.num_layers * layer + biases + config.d_model

@@ -4,11 +4,11 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-from ..checkpoint.json_file import read_json
 from ..checkpoint.source import resolve
 from ..errors import InputError, shown
 from ..runtime.quiet import unadvised
-from .checkpoint.audiocraft import audio_layout, is_audiocraft
+from .checkpoint.audiocraft import LAYOUT as AUDIOCRAFT
+from .checkpoint.audiocraft import audio_layout
 from .melody.chroma import HOP_LENGTH, N_FFT, NUM_CHROMA
 from .processing import LAYOUT, as_tensor, check_tensors, checked_layout, config_layout, is_melody
 
@@ -39,10 +39,10 @@ class EncodecFeatureExtractor(transformers.EncodecFeatureExtractor):
         """That of the model in a folder."""
         if is_melody(folder):
             raise InputError(f"{folder} is a melody model's; open it with MusicgenMelodyProcessor, or AutoProcessor")
-        if is_audiocraft(folder):
+        if folder.layout == AUDIOCRAFT:
             rate, channels = audio_layout(folder)
-        elif os.path.isfile(os.path.join(folder, LAYOUT)):
-            found = read_json(os.path.join(folder, LAYOUT))
+        elif folder.has(LAYOUT):
+            found = folder.json(LAYOUT)
             rate, channels = checked_layout(folder, found.get("sampling_rate", 32000), found.get("feature_size", 1))
         else:
             rate, channels = config_layout(folder)
@@ -139,8 +139,7 @@ class MusicgenMelodyFeatureExtractor:
         if not is_melody(folder):
             raise InputError(f"{folder} is no melody model's; open it with MusicgenProcessor, or AutoProcessor")
         rate, channels = config_layout(folder)
-        layout = os.path.join(folder, LAYOUT)
-        found = read_json(layout) if os.path.isfile(layout) else {}
+        found = folder.json(LAYOUT) if folder.has(LAYOUT) else {}
         rate, channels = checked_layout(folder, found.get("sampling_rate", rate), channels)
         known = {name: found[name] for name in cls.__dataclass_fields__ if found.get(name) is not None}
         known |= {"sampling_rate": rate, "audio_channels": channels}
@@ -152,7 +151,8 @@ class MusicgenMelodyFeatureExtractor:
         sound = sound and made.padding_side in ("left", "right") and len(stems) > 0
         if not sound or not all(type(stem) is int and 0 <= stem < 16 for stem in stems):
             raise InputError(
-                f"{layout} cannot be used; expected sizes above 0 that models have, padding_side left or right, stems"
+                f"{folder.file(LAYOUT)} cannot be used; expected sizes above 0 that models have, padding_side left or "
+                "right, stems"
             )
         return made
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..dtypes import resolve_dtype
 from ..errors import InputError
-from .checkpoint import folder
+from ..families import KINDS, public
 from .checkpoint.names import load
 from .delay_pattern import FREE, build_pattern, is_delayed
 
@@ -44,12 +44,12 @@ def from_mindnlp(model, dtype="float32"):
         ``Ascend`` ``CPU``
     """
     kind = getattr(getattr(model, "config", None), "model_type", None)
-    if kind not in folder.MODELS or not hasattr(model, "state_dict"):
+    if kind not in KINDS or not hasattr(model, "state_dict"):
         raise InputError(
             f"model is a {type(model).__name__}; expected a MusicgenForConditionalGeneration that MindNLP has loaded"
         )
     chosen = resolve_dtype(dtype)
-    cls = getattr(importlib.import_module("mindmusicgen"), folder.MODELS[kind][1])
+    cls = public(KINDS[kind].model)
     generation_config = copy.deepcopy(model.generation_config)
     ours = cls(copy.deepcopy(model.config), dtype=chosen, generation_config=generation_config, empty=True)
     tensors = {name: _Weight(tensor) for name, tensor in model.state_dict().items()}

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn
 
 from ..arguments import exclusive
 from ..errors import InputError, shown
+from ..families import KINDS, public
 from ..generation.codec_graphs import CodecGraphs
 from ..generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from ..habits import refuse_unsupported
@@ -75,7 +76,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         given = {"text_encoder": text_encoder, "audio_encoder": audio_encoder, "decoder": decoder}
         given, config, dtype = assembled(type(self), config, given, dtype)
         self.config, self.quantization, self.mapped = config, quantization, {}
-        self.generation_config = generation_config or checkpoint_folder.default_generation_config(config)
+        self.generation_config = generation_config or checkpoint_folder.default_generation_config(config.decoder)
         self.dtype = dtype
         self.text_encoder = given.get("text_encoder") or TextEncoder(config.text_encoder, dtype)
         self.audio_encoder = given.get("audio_encoder") or Codec(config.audio_encoder)
@@ -97,9 +98,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
     @classmethod
     def config_kind(cls):
         """The class of its config."""
-        from .. import configs
-
-        return getattr(configs, checkpoint_folder.MODELS[cls.model_type][0])
+        return public(KINDS[cls.model_type].config)
 
     @staticmethod
     def _conditioner(config, dtype):

@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 
 from ..audio import read_audio
-from ..checkpoint.json_file import read_json
 from ..checkpoint.source import resolve
 from ..checkpoint.writing import whole_folder
 from ..errors import InputError, shown
@@ -255,8 +254,7 @@ def audio_settings(sampling_rate, channels):
 
 def config_layout(folder):
     """Sampling rate and channels that a folder's config.json tells; 32 kHz mono if there is none."""
-    path = os.path.join(folder, "config.json")
-    found = read_json(path) if os.path.isfile(path) else {}
+    found = folder.json("config.json") if folder.has("config.json") else {}
     parts = (found.get(name) for name in ("audio_encoder", "decoder"))
     codec, decoder = (part if isinstance(part, dict) else {} for part in parts)
     return checked_layout(folder, codec.get("sampling_rate", 32000), decoder.get("audio_channels", 1))
@@ -272,11 +270,10 @@ def checked_layout(folder, rate, channels):
 
 def is_melody(folder):
     """Whether a folder holds a melody model, or the processor of one."""
-    layout, config = (os.path.join(folder, name) for name in (LAYOUT, "config.json"))
-    extractor = read_json(layout).get("feature_extractor_type") if os.path.isfile(layout) else None
+    extractor = folder.json(LAYOUT).get("feature_extractor_type") if folder.has(LAYOUT) else None
     if extractor is not None:
         return extractor == "MusicgenMelodyFeatureExtractor"
-    return os.path.isfile(config) and read_json(config).get("model_type") == "musicgen_melody"
+    return folder.has("config.json") and folder.json("config.json").get("model_type") == "musicgen_melody"
 
 
 def _count(text):

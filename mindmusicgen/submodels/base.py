@@ -5,11 +5,12 @@ import functools
 import mindspore as ms
 from mindspore import nn
 
+from ..checkpoint.names import BUFFERS, shared_pieces
 from ..models.initial_weights import initial_weights
 from ..models.layers import initialise
-from ..musicgen.alone import opening as parts
 from ..runtime.callers import serialised, turn
 from ..torch_names import Habits
+from . import opening
 
 
 def passed_to(method):
@@ -32,6 +33,8 @@ class Submodel(Habits, nn.Cell):
     part = ""  # the composite's name of the network, and of the attribute that holds it here
     model_type = ""  # of a config of its own
     network = None  # its class
+    count = None  # a function from a config to the number of parameters
+    may_be_quantised = False  # whether it is the network of a model whose weights may have 8 bits
 
     def __init__(self, config, dtype=ms.float32, empty=False):
         super().__init__(auto_prefix=False)
@@ -89,7 +92,7 @@ class Submodel(Habits, nn.Cell):
             InputError: if there is no such device or model, if weights are missing or left over, by name, or if
                 files are damaged or do not fit their config.
         """
-        return parts.load(cls, model, dtype, revision, cache_dir, local_files_only, device, config, habits)
+        return opening.load(cls, model, dtype, revision, cache_dir, local_files_only, device, config, habits)
 
     def save_pretrained(self, save_directory, dtype=None, **habits):
         """Write config and weights as transformers' class of this name expects them.
@@ -102,12 +105,29 @@ class Submodel(Habits, nn.Cell):
         Raises:
             InputError: if the folder cannot be written.
         """
-        parts.save(self, save_directory, dtype, habits)
+        opening.save(self, save_directory, dtype, habits)
 
     @classmethod
     def leaves_out(cls, name):
         """Whether a tensor of a checkpoint belongs to something that this sub-model does not have."""
         return False
+
+    def plan(self):
+        """Of which tensors of a whole model's checkpoint each parameter is made: dict of name to `Piece`s."""
+        cells = dict(self.cells_and_names())
+        return {name: shared_pieces(name, name, value.shape, cells) for name, value in self.parameters_and_names()}
+
+    def own_names(self, tensors=()):
+        """A function from a tensor's name in a whole model's checkpoint to that in a checkpoint of this network alone.
+
+        Args:
+            tensors (Iterable[str]): names in the checkpoint, if there is one.
+        """
+        return lambda name: name.removeprefix(self.part + ".")
+
+    def without_meaning(self, source):
+        """A function that says whether a tensor (name, LazyTensor) that is not in the plan may be in a checkpoint."""
+        return lambda name, tensor: bool(BUFFERS.match(name))
 
     def learn_from(self, folder, composite):
         """Take from a checkpoint what is neither weights nor the sub-model's own config.

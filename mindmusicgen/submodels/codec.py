@@ -8,7 +8,7 @@ from mindspore import Tensor
 
 from .. import arguments as checks
 from ..errors import InputError, shown
-from ..models.encodec import Encodec
+from ..models.encodec import Encodec, parameter_count
 from ..runtime.callers import serialised
 from ..sound.samples import as_batch
 from ..torch_names import Habits
@@ -181,6 +181,7 @@ class EncodecModel(Submodel):
     """
 
     part, model_type, network = "audio_encoder", "encodec", Codec
+    count = staticmethod(parameter_count)
     forward = construct = passed_to(Codec.forward)
     encode, decode = passed_to(Codec.encode), passed_to(Codec.decode)
 

@@ -3,7 +3,7 @@
 import mindspore as ms
 
 from .. import arguments as checks
-from ..models.t5 import T5Encoder
+from ..models.t5 import T5Encoder, parameter_count
 from ..runtime.callers import serialised
 from ..torch_names import Habits
 from .base import Submodel, passed_to, returned, wants
@@ -82,4 +82,9 @@ class T5EncoderModel(Submodel):
     """
 
     part, model_type, network = "text_encoder", "t5", TextEncoder
+    count = staticmethod(parameter_count)
     forward = construct = passed_to(TextEncoder.forward)
+
+    @classmethod
+    def leaves_out(cls, name):
+        return name.startswith(("decoder.", "lm_head."))  # of a T5 folder: the other half

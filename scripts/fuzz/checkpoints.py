@@ -267,8 +267,8 @@ class Native(Checkpoint):
         write_safetensors(os.path.join(self.folder, self.files[0]), entries, {"format": "mindspore"})
 
     def read(self):
+        from mindmusicgen.checkpoint.native import load_native, stored_quantization
         from mindmusicgen.checkpoint.safetensors_file import open_safetensors
-        from mindmusicgen.musicgen.checkpoint.folder import load_native, stored_quantization
 
         path = os.path.join(self.folder, self.files[0])
         stored_quantization(self.folder)
@@ -296,7 +296,7 @@ def tiny_config():
     """The config of a composite."""
     from transformers import MusicgenConfig
 
-    from mindmusicgen.configs import MusicgenDecoderConfig
+    from mindmusicgen import MusicgenDecoderConfig
 
     decoder = MusicgenDecoderConfig(
         vocab_size=8, hidden_size=12, ffn_dim=8, num_hidden_layers=1, num_attention_heads=2, num_codebooks=2
@@ -314,7 +314,8 @@ class Config(Kind):
         self.put("config.json", tiny_config().to_json_string().encode())
 
     def read(self):
-        from mindmusicgen.musicgen.checkpoint.folder import load_config, model_class
+        from mindmusicgen.auto import model_class
+        from mindmusicgen.musicgen.checkpoint.folder import load_config
         from mindmusicgen.musicgen.checkpoint.sizes import parameters
 
         model_class(self.folder)
@@ -330,12 +331,12 @@ class GenerationSettings(Kind):
         from mindmusicgen.musicgen.checkpoint.folder import default_generation_config
 
         self.config = tiny_config()
-        self.put(self.files[0], default_generation_config(self.config).to_json_string().encode())
+        self.put(self.files[0], default_generation_config(self.config.decoder).to_json_string().encode())
 
     def read(self):
         from mindmusicgen.musicgen.checkpoint.folder import load_generation_config
 
-        load_generation_config(self.folder, self.config)
+        load_generation_config(self.folder, self.config.decoder)
 
 
 class Preprocessor(Kind):
@@ -444,7 +445,7 @@ class MindIRManifest(Kind):
 
         config = tiny_config()
         self.put("config.json", config.to_json_string().encode())
-        self.put("generation_config.json", default_generation_config(config).to_json_string().encode())
+        self.put("generation_config.json", default_generation_config(config.decoder).to_json_string().encode())
         os.makedirs(os.path.join(self.folder, "chunk"))
         self.put("chunk/graph.mindir", b"a graph")
         sizes = {"batch": 1, "text_length": 16, "cache_length": 64, "prompt_columns": 64, "prompt_samples": 640}

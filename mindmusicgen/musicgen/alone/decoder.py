@@ -14,13 +14,15 @@ from ...submodels.base import Submodel, passed_to, returned, wants
 from ...submodels.outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWithCrossAttentions
 from ...torch_names import Habits
 from .. import delay_pattern
+from ..checkpoint import names
+from ..checkpoint.folder import default_generation_config, load_generation_config
+from ..checkpoint.sizes import step_weights
 from ..decoder import MusicgenDecoder, TextConditioner
 from ..generator import CodeGenerator
 from ..int8.decoder import QuantizedMusicgenDecoder
 from ..loss import CodebookCrossEntropy
 from ..streamer import to_streamer
 from . import arguments as decoder_checks
-from . import opening as parts
 from .forward import decoder_forward, head_logits
 from .generate import request
 
@@ -33,7 +35,7 @@ class Decoder(Habits):
     def __init__(self, config, dtype=ms.float32):
         super().__init__(config, dtype)
         self.config, self.frame_rate, self._generator = config, FRAME_RATE, None
-        self.generation_config = parts.default_generation_config(config)
+        self.generation_config = default_generation_config(config)
 
     @property
     def pad_code(self):
@@ -273,7 +275,27 @@ class QuantizedDecoder(LogitsDecoder, QuantizedMusicgenDecoder):
     """The decoder of `models.quantized`."""
 
 
-class MusicgenModel(Submodel):
+class DecoderAlone(Submodel):
+    """What the decoders have in common when they are opened alone."""
+
+    part, may_be_quantised = "decoder", True
+    count = staticmethod(step_weights)
+
+    def plan(self):
+        return names.pieces(self)
+
+    def own_names(self, tensors=()):
+        tensors = tensors or (() if self.leaves_out("lm_heads.") else ("model.decoder.",))
+        if not any(name.startswith("model.decoder.") for name in tensors):
+            # Saved from transformers' MusicgenModel, which has no heads and one level less.
+            return lambda name: name.removeprefix("decoder.").replace("model.decoder.", "decoder.", 1)
+        return super().own_names(tensors)
+
+    def without_meaning(self, source):
+        return names.without_meaning(source, self.config.hidden_size)
+
+
+class MusicgenModel(DecoderAlone):
     """The decoder without heads: codes in, hidden states out.
 
     Args:
@@ -287,7 +309,7 @@ class MusicgenModel(Submodel):
         ``Ascend`` ``CPU``
     """
 
-    part, model_type, network = "decoder", "musicgen_decoder", StatesDecoder
+    model_type, network = "musicgen_decoder", StatesDecoder
     forward = construct = passed_to(StatesDecoder.forward)
 
     @classmethod
@@ -295,10 +317,8 @@ class MusicgenModel(Submodel):
         return "lm_heads." in name
 
 
-class CausalLM(Submodel):
+class CausalLM(DecoderAlone):
     """What `MusicgenForCausalLM` and the melody models' have in common."""
-
-    part = "decoder"
 
     def __init__(self, config, dtype=ms.float32, generation_config=None, empty=False):
         super().__init__(config, dtype, empty)
@@ -306,7 +326,7 @@ class CausalLM(Submodel):
             self.generation_config = generation_config
 
     def learn_from(self, folder, composite):
-        self.generation_config = parts.load_generation_config(folder, self.config)
+        self.generation_config = load_generation_config(folder, self.config)
         if composite is not None:
             self.whole.frame_rate = composite.audio_encoder.frame_rate
 

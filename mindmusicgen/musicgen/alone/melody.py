@@ -3,20 +3,23 @@
 The decoder reads what it is to follow as a prefix: `encoder_hidden_states` stand in front of the codes.
 """
 
+import functools
+
 import mindspore as ms
 from mindspore import Tensor, ops
 
 from ... import arguments as checks
 from ...errors import InputError
 from ...runtime.callers import serialised
-from ...submodels.base import Submodel, passed_to, returned, wants
+from ...submodels.base import passed_to, returned, wants
 from ...submodels.outputs import BaseModelOutputWithPast
+from ..checkpoint.sizes import step_weights
 from ..melody import inputs as melody_inputs
 from ..melody.decoder import MusicgenMelodyDecoder, fit_chroma
 from ..outputs import MusicgenMelodyOutputWithPast
 from . import arguments as decoder_checks
 from .call import refuse_others
-from .decoder import CausalLM, Decoder, logits_and_loss, shift_right
+from .decoder import CausalLM, Decoder, DecoderAlone, logits_and_loss, shift_right
 from .forward import decoder_forward
 
 
@@ -131,7 +134,7 @@ class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
         raise InputError("the decoder of a melody model does not generate alone; call generate of the whole model")
 
 
-class MusicgenMelodyModel(Submodel):
+class MusicgenMelodyModel(DecoderAlone):
     """The melody models' decoder without heads: a prefix and codes in, hidden states out.
 
     Args:
@@ -145,7 +148,8 @@ class MusicgenMelodyModel(Submodel):
         ``Ascend`` ``CPU``
     """
 
-    part, model_type, network = "decoder", "musicgen_melody_decoder", MelodyStatesDecoder
+    model_type, network = "musicgen_melody_decoder", MelodyStatesDecoder
+    count = staticmethod(functools.partial(step_weights, melody=True))
     forward = construct = passed_to(MelodyStatesDecoder.forward)
 
     @classmethod
@@ -169,6 +173,7 @@ class MusicgenMelodyForCausalLM(CausalLM):
     """
 
     model_type, network = "musicgen_melody_decoder", MelodyDecoder
+    count = staticmethod(functools.partial(step_weights, melody=True))
     forward = construct = passed_to(MelodyDecoder.forward)
     generate = passed_to(MelodyDecoder.generate)
 

@@ -16,11 +16,12 @@ import re
 
 from ...checkpoint.config_file import check_sizes, config_errors, config_from, quiet_transformers
 from ...checkpoint.json_file import read_json
-from ...checkpoint.source import AUDIOCRAFT, files_in, open_weights, resolve, weights_form
+from ...checkpoint.source import AUDIOCRAFT, as_folder, open_weights, resolve
 from ...checkpoint.torch_file import LazyTensor, read_torch_pickle
 from ...errors import InputError
 from .audiocraft_config import MELODY, Settings, codec_sizes, decoder_sizes, refuse_melody
 
+LAYOUT = "audiocraft"  # what `ModelFolder.layout` calls it
 DECODER_FILE, CODEC_FILE = AUDIOCRAFT
 TEXT_FOLDER, CODEC_FOLDER = "t5", "encodec"
 TOKENIZERS = ("tokenizer.json", "spiece.model")
@@ -41,11 +42,6 @@ CODEC_NAMES = (
 STORED_AS = ("weight_v", "weight", "parametrizations.weight.original1")  # with weight norm, without, and renamed
 
 
-def is_audiocraft(folder):
-    """Whether a folder holds audiocraft's files and no weights in a layout that is tried before."""
-    return any(_has(folder, name) for name in AUDIOCRAFT) and weights_form(files_in(folder)) is None
-
-
 def tokenizer_folder(folder, cache_dir=None, local_files_only=False, text_encoder=None):
     """Where the tokenizer of a model folder lies: in the folder, or for audiocraft's files with the text encoder.
 
@@ -57,15 +53,16 @@ def tokenizer_folder(folder, cache_dir=None, local_files_only=False, text_encode
     Raises:
         InputError: if the files are damaged, or the text encoder cannot be found.
     """
-    if not is_audiocraft(folder) or any(_has(folder, name) for name in TOKENIZERS):
+    folder = as_folder(folder)
+    if folder.layout != LAYOUT or any(folder.has(name) for name in TOKENIZERS):
         return folder
-    settings, _ = _open(os.path.join(folder, DECODER_FILE))
+    settings, _ = _decoder_file(folder)
     return _text_folder(folder, settings, text_encoder, {"cache_dir": cache_dir, "local_files_only": local_files_only})
 
 
 def audio_layout(folder):
     """Sampling rate and channels of the audio that the model of an audiocraft folder makes."""
-    settings, _ = _open(os.path.join(folder, DECODER_FILE))
+    settings, _ = _decoder_file(as_folder(folder))
     channels = decoder_sizes(settings)["audio_channels"]
     return settings.integer("sample_rate", 32000), channels
 
@@ -89,8 +86,9 @@ def open_checkpoint(folder, text_encoder=None, compression=None, cache_dir=None,
     from transformers import MusicgenConfig, MusicgenDecoderConfig
 
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
-    path = os.path.join(folder, DECODER_FILE)
-    settings, state = _open(path)
+    folder = as_folder(folder)
+    path = folder.file(DECODER_FILE)
+    settings, state = _decoder_file(folder)
     sizes = decoder_sizes(settings)
     codec_folder, codec, tensors = _open_codec(folder, compression, options)
     text_folder = _text_folder(folder, settings, text_encoder, options)
@@ -134,28 +132,30 @@ def convert(
     from ...checkpoint.writing import whole_folder
     from ...dtypes import resolve_dtype
     from ..model import MusicgenForConditionalGeneration
-    from ..processing import LAYOUT, audio_settings
+    from ..processing import LAYOUT as PROCESSOR_FILE
+    from ..processing import audio_settings
     from .folder import build, save_huggingface
 
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     folder = resolve(model, revision, **options)
-    if not is_audiocraft(folder):
+    if folder.layout != LAYOUT:
         raise InputError(f"{folder} is no audiocraft folder: expected {' and '.join(AUDIOCRAFT)}, and no other weights")
     if os.path.realpath(folder) == os.path.realpath(output):
         raise InputError(f"output {output!r} is the model's own folder; choose another")
     config, tensors = open_checkpoint(folder, text_encoder, compression, **options)
     tokenizer = tokenizer_folder(folder, text_encoder=text_encoder, **options)
-    if not any(_has(tokenizer, name) for name in TOKENIZERS):
+    if not any(as_folder(tokenizer).has(name) for name in TOKENIZERS):
         raise InputError(f"{tokenizer} has no tokenizer: expected {' or '.join(TOKENIZERS)} beside config.json")
     network = build(MusicgenForConditionalGeneration, config, tensors, resolve_dtype("float32"), folder)
     with whole_folder(output) as partial:
         save_huggingface(network, partial, dtype, tokenizer)
-        with open(os.path.join(partial, LAYOUT), "w", encoding="utf-8") as file:
+        with open(os.path.join(partial, PROCESSOR_FILE), "w", encoding="utf-8") as file:
             json.dump(audio_settings(config.audio_encoder.sampling_rate, config.decoder.audio_channels), file, indent=2)
 
 
-def _has(folder, name):
-    return os.path.isfile(os.path.join(folder, name))
+def _decoder_file(folder):
+    """Settings and tensors of the larger file, which is opened once."""
+    return folder.once(DECODER_FILE, lambda: _open(folder.file(DECODER_FILE)))
 
 
 def _read(path):

@@ -2,12 +2,13 @@
 
 import os
 
+from ...auto import model_class
 from ...checkpoint.source import resolve
 from ...checkpoint.writing import check_whole_folder
 from ...dtypes import resolve_dtype
 from ...errors import InputError
 from ..int8 import quantization as quantizations
-from .folder import model_class, open_folder, save_native
+from .folder import open_folder, save_native
 from .info import parameter_counts
 
 

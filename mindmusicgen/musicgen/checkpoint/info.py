@@ -5,7 +5,8 @@ import math
 import os
 
 from ...checkpoint.names import BUFFERS
-from ...checkpoint.source import NATIVE
+from ...checkpoint.native import stored_quantization
+from ...checkpoint.source import as_folder
 from ...errors import InputError
 from ...generation.incremental_decoder import PIECE_SECONDS, SMALL_PIECE_SECONDS, IncrementalDecoder
 from ...runtime import device as devices
@@ -13,8 +14,7 @@ from ...runtime import memory_limits
 from ...runtime.telling import printable
 from ..settings import TRAINED_SECONDS, window_frames
 from . import sizes
-from .audiocraft import is_audiocraft
-from .folder import load_config, open_folder, stored_quantization
+from .folder import load_config, open_folder
 from .names import POSITIONS
 
 NETWORKS = {
@@ -22,6 +22,7 @@ NETWORKS = {
     "decoder": ("decoder.", "enc_to_dec_proj.", "audio_enc_to_dec_proj.", "conditioner."),
     "codec": ("audio_encoder.",),
 }
+LAYOUTS = {"mindspore": "MindSpore", "transformers": "Hugging Face", "audiocraft": "audiocraft"}
 TIED = "text_encoder.encoder.embed_tokens.weight"
 RUNTIME_BYTES = 800e6  # MindSpore and Python themselves, measured (350 MB of it are pages of their libraries)
 SAMPLES_ALIVE = 8  # widest codec activations alive at once while decoding, measured
@@ -162,15 +163,15 @@ def table(config, counts):
 
 def _opened(folder, where):
     """The config, parameters of each network, and two remarks: the layout, and how weights are stored (or None)."""
-    if folder in sizes.PUBLISHED and not os.path.isdir(folder):
+    if str(folder) in sizes.PUBLISHED and not os.path.isdir(folder):
         config = sizes.published_config(folder)
         return config, sizes.parameters(config), "as published, not looked at", None
-    if not is_audiocraft(folder) and not _has_weights(folder):
+    folder = as_folder(folder)
+    if folder.layout == "transformers" and not _has_weights(folder):
         config = load_config(folder, **where)
         return config, sizes.parameters(config), "a config without weights", None
     config, tensors = open_folder(folder, **where)
-    native = os.path.isfile(os.path.join(folder, NATIVE))
-    layout = "MindSpore" if native else "audiocraft" if is_audiocraft(folder) else "Hugging Face"
+    layout = LAYOUTS[folder.layout]
     kinds = sorted({str(tensor.dtype) for tensor in tensors.values()})
     stored = f"{', '.join(kinds)}, {len(tensors)} tensors"
     return config, parameter_counts(tensors), f"{layout} layout", stored
@@ -211,7 +212,7 @@ def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
     said = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
     millions = {name: f"{count / 1e6:.1f} M parameters" for name, count in counts.items()}
     lines = [
-        f"{printable(folder)}: {kind}, {channels}, {layout}",
+        f"{printable(str(folder))}: {kind}, {channels}, {layout}",
         f"  text encoder  {text.num_layers} layers of {text.d_model}, {millions['text encoder']}",
         f"  decoder       {decoder.num_hidden_layers} layers of {decoder.hidden_size}, "
         f"{decoder.num_attention_heads} heads, {decoder.num_codebooks} codebooks of {decoder.vocab_size}, "

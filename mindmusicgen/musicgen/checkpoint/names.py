@@ -43,8 +43,18 @@ def load(network, tensors, source, plan=None, width=None):
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
     width = network.config.decoder.hidden_size if width is None else width
+    huggingface.load(network, tensors, source, plan or pieces(network), without_meaning(source, width))
 
-    def left_out(name, tensor):
+
+def without_meaning(source, width):
+    """A function that says whether a tensor (name, LazyTensor) that no parameter is made of may be in a checkpoint.
+
+    Args:
+        source (str): what to call the checkpoint in errors.
+        width (int): hidden size of the decoder, which a stored table of positions must have.
+    """
+
+    def known(name, tensor):
         if not POSITIONS.match(name):
             return bool(BUFFERS.match(name))
         shape = tuple(tensor.shape)
@@ -52,7 +62,7 @@ def load(network, tensors, source, plan=None, width=None):
             raise InputError(f"{source} does not fit its config: {name} has shape {shape}, expected (*, {width})")
         return True
 
-    huggingface.load(network, tensors, source, plan or pieces(network), left_out)
+    return known
 
 
 def stored_tensors(network):

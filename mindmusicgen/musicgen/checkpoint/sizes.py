@@ -1,15 +1,8 @@
 """The sizes of the published models, and how many parameters and bytes a config stands for, without any weights."""
 
-import functools
-
-from ...configs import (
-    EncodecConfig,
-    MusicgenConfig,
-    MusicgenDecoderConfig,
-    MusicgenMelodyConfig,
-    MusicgenMelodyDecoderConfig,
-    T5Config,
-)
+from ...configs import EncodecConfig, T5Config
+from ...models import encodec, t5
+from ..configs import MusicgenConfig, MusicgenDecoderConfig, MusicgenMelodyConfig, MusicgenMelodyDecoderConfig
 
 SIZES = {"small": (24, 1024, 16), "medium": (48, 1536, 24), "large": (48, 2048, 32)}  # layers, width, heads
 PUBLISHED = {  # hub id: size, channels, whether it follows a melody
@@ -60,24 +53,10 @@ def published_config(name):
 def parameters(config):
     """Parameters of each network of a config: dict of name to count, as `info.parameter_counts` finds them."""
     return {
-        "text encoder": _text_parameters(config.text_encoder),
+        "text encoder": t5.parameter_count(config.text_encoder),
         "decoder": _decoder_parameters(config),
-        "codec": _codec_parameters(config.audio_encoder),
+        "codec": encodec.parameter_count(config.audio_encoder),
     }
-
-
-def part_parameters(config):
-    """Parameters of one network by its own config; of a decoder those that every step reads."""
-    counts = {"t5": _text_parameters, "encodec": _codec_parameters, "musicgen_decoder": step_weights}
-    counts["musicgen_melody_decoder"] = functools.partial(step_weights, melody=True)
-    return counts[config.model_type](config)
-
-
-def _text_parameters(text):
-    inner, wide = text.num_heads * text.d_kv, (3 if text.is_gated_act else 2) * text.d_model * text.d_ff
-    layer = 4 * text.d_model * inner + wide + 2 * text.d_model
-    biases = text.relative_attention_num_buckets * text.num_heads
-    return text.vocab_size * text.d_model + text.num_layers * layer + biases + text.d_model
 
 
 def step_weights(decoder, melody=False):
@@ -104,32 +83,6 @@ def _decoder_parameters(config):
     if text != width:
         others += (text + 1) * width
     return step_weights(decoder, melody) + others
-
-
-def _codec_parameters(codec):
-    """The codec's, with weight norm folded."""
-
-    def convolution(inputs, outputs, kernel):
-        return inputs * outputs * kernel + outputs
-
-    def residual(width):
-        narrow = width // codec.compress
-        made = convolution(width, narrow, codec.residual_kernel_size) + convolution(narrow, width, 1)
-        return codec.num_residual_layers * (made + (convolution(width, width, 1) if codec.use_conv_shortcut else 0))
-
-    def half(begin, end):  # encoder and decoder are mirror images
-        width = codec.num_filters
-        total = convolution(codec.audio_channels, width, begin)
-        for ratio in reversed(codec.upsampling_ratios):
-            total += residual(width) + 2 * width * width * 2 * ratio
-            width *= 2
-        return total + codec.num_lstm_layers * 8 * (width * width + width) + width * codec.hidden_size * end
-
-    first, last, ratios = codec.kernel_size, codec.last_kernel_size, codec.upsampling_ratios
-    widths = [codec.num_filters * 2**i for i in range(len(ratios) + 1)]
-    encoder = half(first, last) + sum(widths[1:]) + codec.hidden_size
-    decoder = half(last, first) - codec.num_filters + codec.audio_channels + sum(widths[:-1]) + widths[-1]
-    return encoder + decoder + codec.num_quantizers * codec.codebook_size * codec.codebook_dim
 
 
 def weight_bytes(config, counts, dtype):

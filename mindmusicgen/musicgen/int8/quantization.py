@@ -5,10 +5,9 @@ import warnings
 import mindspore as ms
 
 from ...errors import InputError, shown
+from ...models.quantized import NAMES
 from ...ops import quantized as quantized_ops
 from .decoder import expand, quantise
-
-NAMES = ("int8",)
 
 
 def check(quantization, dtype=ms.float32, model_type="musicgen"):

@@ -6,31 +6,13 @@ import warnings
 import numpy as np
 
 from ...audio import read_audio
-from ...checkpoint.source import resolve
 from ...errors import InputError, shown
-from ...habits import opening
 from ...sound.samples import SILENCE, as_samples, is_path, peak_of, recordings
 from ...sound.sound_file import SoundFile
-from ..processing import MusicgenProcessor, _count, as_tensor, check_tensors, is_melody, placed, refuse_others
+from ..processing import MusicgenProcessor, _count, as_tensor, check_tensors, placed, refuse_others
 from .chroma import chroma_features
 
 LONGEST_MELODY = 3600.0  # seconds, for music as long
-
-
-class AutoProcessor:
-    """The processor that a model folder wants: `MusicgenProcessor` or `MusicgenMelodyProcessor`."""
-
-    @classmethod
-    def from_pretrained(cls, model=None, revision=None, cache_dir=None, local_files_only=False, **habits):
-        """Open the processor of a model folder or hub id; arguments as in `MusicgenProcessor.from_pretrained`.
-
-        Raises:
-            InputError: if the folder has no usable tokenizer.
-        """
-        model, _, _, changes = opening(model, None, None, habits)
-        folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
-        chosen = MusicgenMelodyProcessor if is_melody(folder) else MusicgenProcessor
-        return chosen.from_pretrained(folder, None, cache_dir, local_files_only, **changes)
 
 
 class MusicgenMelodyProcessor(MusicgenProcessor):

@@ -14,6 +14,8 @@ import numpy as np
 from mindspore import Tensor
 
 from ... import __version__
+from ...auto import AutoProcessor, model_class
+from ...checkpoint.native import stored_quantization
 from ...checkpoint.source import resolve
 from ...checkpoint.writing import MANIFEST, whole_folder
 from ...dtypes import resolve_dtype
@@ -22,9 +24,8 @@ from ...generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_
 from ...generation.incremental_decoder import STEP, IncrementalDecoder
 from ...runtime.files import check_folder
 from ...runtime.telling import quoted
-from ..checkpoint.folder import load_config, model_class, stored_quantization
+from ..checkpoint.folder import load_config
 from ..delay_pattern import columns_for
-from ..melody.processing import AutoProcessor
 from ..settings import window_frames
 from . import graphs
 from .manifest import FORMAT, SIZES, digest

@@ -9,6 +9,7 @@ import math
 import os
 
 from ...checkpoint.json_file import read_json
+from ...checkpoint.native import stored_quantization
 from ...checkpoint.source import resolve
 from ...errors import InputError
 from ...language import said
@@ -18,7 +19,7 @@ from ...runtime.telling import tell
 from ...training.loop import CURVES, STATE, Trainer, plot_history
 from ...training.pairs import find_pairs
 from ..checkpoint.audiocraft import tokenizer_folder
-from ..checkpoint.folder import check_class, load_config, open_folder, save_huggingface, stored_quantization
+from ..checkpoint.folder import check_class, load_config, open_folder, save_huggingface
 from ..checkpoint.info import parameter_counts
 from ..model import MusicgenForConditionalGeneration
 from ..processing import MusicgenProcessor

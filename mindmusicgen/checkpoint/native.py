@@ -1,0 +1,104 @@
+"""This package's own layout of weights: the cells' parameters as they are, mapped into memory; and how it is read."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import mindspore as ms
+import numpy as np
+
+from ..errors import InputError, clip
+from ..models.quantized import NAMES as QUANTIZATIONS
+from ..models.quantized import arena_for, quantised_parameters
+from ..ops import packing
+from ..ops.memory import release_free_memory
+from .huggingface import check_finite
+from .safetensors_file import NAMES as DTYPE_NAMES
+from .safetensors_file import open_safetensors, read_metadata, write_safetensors
+from .source import NATIVE, as_folder, files_in, open_weights, weights_form
+
+
+def open_tensors(folder):
+    """The unread tensors of a folder in this package's layout or in Hugging Face's."""
+    folder = as_folder(folder)
+    files = files_in(folder)
+    other = weights_form([name for name in files if name != NATIVE])
+    if NATIVE in files and other:
+        raise InputError(f"{folder} holds {NATIVE} and {other}: one of them is of another model; remove that one")
+    return open_safetensors(folder.file(NATIVE)) if NATIVE in files else open_weights(folder)
+
+
+def stored_quantization(folder):
+    """How the decoder of a folder is quantised: "int8", or None for floats.
+
+    Raises:
+        InputError: if this version cannot read it.
+    """
+    folder = as_folder(folder)
+    native = folder.file(NATIVE)
+    found = folder.once("metadata", lambda: read_metadata(native)) if folder.has(NATIVE) else {}
+    name, version = found.get("quantization"), found.get("quantization_version")
+    if name is not None and (name not in QUANTIZATIONS or version != packing.VERSION):
+        raise InputError(
+            f"{native} is quantised as {name}, version {version}; this version reads "
+            f"{' or '.join(QUANTIZATIONS)}, version {packing.VERSION}: convert the model again"
+        )
+    return name
+
+
+def load_native(network, tensors, source):
+    """Fill a network from a file in the cells' own layout: names and shapes are those of the parameters.
+
+    Raises:
+        InputError: for a missing, left-over or misshapen parameter, by name.
+    """
+    parameters = dict(network.parameters_and_names())
+    for wrong, what in (
+        (set(parameters) - set(tensors), "lacks"),
+        (set(tensors) - set(parameters), "holds an unknown"),
+    ):
+        if wrong:
+            raise InputError(f"{source} {what} {clip(min(wrong))}; convert the model again with this version")
+    packed, mapped, arena, reads = quantised_parameters(network), {}, None, []
+    # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
+    for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
+        found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
+        if found != expected:
+            raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
+        if name in packed:
+            if arena is None:
+                release_free_memory()
+                arena = arena_for(network)
+            values = arena.take(expected, parameter.asnumpy().dtype)
+            if DTYPE_NAMES[values.dtype.str] != tensors[name].dtype:
+                raise InputError(f"{source} holds {name} as {tensors[name].dtype}; convert the model again")
+            reads.append((tensors[name], values))
+        else:
+            values = mapped[name] = tensors[name].map()
+            if not np.issubdtype(values.dtype, np.floating):
+                raise InputError(f"{source} holds {name} as {tensors[name].dtype}; expected floating-point weights")
+            check_finite(values, name, source)
+        if values.dtype == parameter.asnumpy().dtype:
+            parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
+        else:
+            parameter.asnumpy()[...] = values
+    with ThreadPoolExecutor(2) as pool:  # most of it is the system that finds pages, which two threads share
+        list(pool.map(lambda read: read[0].read_into(read[1]), reads))
+    if packed:
+        network.mapped = mapped
+        release_free_memory()
+
+
+def write_native(network, path, quantization=None):
+    """Write a network's parameters; `mindspore.load_checkpoint(path, format="safetensors")` reads the file too.
+
+    Args:
+        network (nn.Cell): the network.
+        path (str): the file.
+        quantization (str): "int8" if some weights have 8 bits.
+    """
+    entries, metadata = [], {"format": "mindspore"}
+    if quantization:
+        metadata |= {"quantization": quantization, "quantization_version": packing.VERSION}
+    for name, parameter in network.parameters_and_names():
+        values = parameter.asnumpy()
+        entries.append((name, values.shape, values.dtype, lambda values=values: values))
+    write_safetensors(path, entries, metadata)

@@ -1,0 +1,62 @@
+"""The families of models: the one list. Modules and classes are named as strings, so that nothing is loaded unasked."""
+
+import importlib
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model, by the model_type of its config.json.
+
+    Attributes:
+        room (str): the family's folder in this package.
+        config, model, processor (str): names of classes at the top of this package.
+        extractor (str): feature_extractor_type of its preprocessor_config.json, if it has one.
+        parts (dict[str, str]): its networks: what the whole calls each, and the model_type of a config of its own.
+    """
+
+    room: str
+    config: str
+    model: str
+    processor: str
+    extractor: str = ""
+    parts: dict = field(default_factory=dict)
+
+
+_MUSICGEN = {"text_encoder": "t5", "audio_encoder": "encodec"}
+KINDS = {
+    "musicgen": Kind(
+        "musicgen",
+        "MusicgenConfig",
+        "MusicgenForConditionalGeneration",
+        "MusicgenProcessor",
+        "EncodecFeatureExtractor",
+        _MUSICGEN | {"decoder": "musicgen_decoder"},
+    ),
+    "musicgen_melody": Kind(
+        "musicgen",
+        "MusicgenMelodyConfig",
+        "MusicgenMelodyForConditionalGeneration",
+        "MusicgenMelodyProcessor",
+        "MusicgenMelodyFeatureExtractor",
+        _MUSICGEN | {"decoder": "musicgen_melody_decoder"},
+    ),
+}
+PART_CONFIGS = {  # model_type of the config of one network: its class at the top of this package
+    "t5": "T5Config",
+    "encodec": "EncodecConfig",
+    "musicgen_decoder": "MusicgenDecoderConfig",
+    "musicgen_melody_decoder": "MusicgenMelodyDecoderConfig",
+}
+CONFIGS = {kind: found.config for kind, found in KINDS.items()} | PART_CONFIGS
+FOREIGN = {"audiocraft": "musicgen"}  # layouts of folders that say no model_type: what they hold
+
+
+def room(kind, module):
+    """A module of the family of a kind of model, such as "checkpoint.folder"."""
+    return importlib.import_module(f"{__package__}.{KINDS[kind].room}.{module}")
+
+
+def public(name):
+    """A class at the top of this package, by its name."""
+    return getattr(importlib.import_module(__package__), name)
