@@ -71,7 +71,7 @@ def stored(model, revision, cache_dir, local_files_only):
     folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
     if folder.layout in FOREIGN:
         family = room(FOREIGN[folder.layout], "checkpoint.folder")
-        return family.load_config(folder, cache_dir, local_files_only).to_dict(), str(folder)
+        return family.load_config(folder, cache_dir, local_files_only).to_dict(), folder
     return folder.json("config.json"), folder.file("config.json")
 
 

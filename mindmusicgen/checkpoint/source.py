@@ -28,21 +28,16 @@ PATIENCE = 7.0  # seconds for the hub's first answer; alone, its library tries f
 MIRROR = "give a local folder, or set HF_ENDPOINT to a mirror such as https://hf-mirror.com"
 
 
-class ModelFolder(os.PathLike):
-    """A model's folder, looked at once: what is asked of it a second time is remembered.
+class ModelFolder(str):
+    """The path of a model's folder, which is looked at once: what is asked a second time is remembered."""
 
-    Args:
-        path (str): an existing folder.
-    """
+    def __new__(cls, path):
+        self = super().__new__(cls, os.fspath(path))
+        self._known = {}
+        return self
 
-    def __init__(self, path):
-        self.path, self._known = os.fspath(path), {}
-
-    def __fspath__(self):
-        return self.path
-
-    def __str__(self):
-        return self.path
+    def __reduce__(self):  # another process looks for itself
+        return ModelFolder, (str(self),)
 
     def once(self, what, find):
         """What a function finds here, called the first time only.
@@ -61,7 +56,7 @@ class ModelFolder(os.PathLike):
         return self.once("layout", self._layout)
 
     def _layout(self):
-        names = files_in(self.path)
+        names = files_in(self)
         form = weights_form(names)
         if form is None:
             return "audiocraft" if any(name in names for name in AUDIOCRAFT) else "transformers"
@@ -69,7 +64,7 @@ class ModelFolder(os.PathLike):
 
     def file(self, name):
         """Path of a file in it."""
-        return os.path.join(self.path, name)
+        return os.path.join(self, name)
 
     def has(self, name):
         """Whether a file is in it."""

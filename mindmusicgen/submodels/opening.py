@@ -66,7 +66,7 @@ def load(cls, model, dtype, revision, cache_dir, local_files_only, device=None, 
     if whole is not None and folder.has(NATIVE):
         load_native(network, wanted, native)
     else:
-        huggingface.load(network, wanted, str(folder), plan, network.without_meaning(str(folder)))
+        huggingface.load(network, wanted, folder, plan, network.without_meaning(folder))
     return network
 
 

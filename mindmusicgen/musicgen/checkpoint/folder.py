@@ -139,7 +139,7 @@ def build(cls, config, tensors, dtype, folder, quantization=None):
     if folder.has(NATIVE):
         load_native(network, tensors, folder.file(NATIVE))
     else:
-        names.load(network, tensors, str(folder))
+        names.load(network, tensors, folder)
     if quantization and not stored:
         network.quantize(quantization)
     quantizations.expand_without_kernels(network)

@@ -163,7 +163,7 @@ def table(config, counts):
 
 def _opened(folder, where):
     """The config, parameters of each network, and two remarks: the layout, and how weights are stored (or None)."""
-    if str(folder) in sizes.PUBLISHED and not os.path.isdir(folder):
+    if folder in sizes.PUBLISHED and not os.path.isdir(folder):
         config = sizes.published_config(folder)
         return config, sizes.parameters(config), "as published, not looked at", None
     folder = as_folder(folder)
@@ -212,7 +212,7 @@ def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
     said = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
     millions = {name: f"{count / 1e6:.1f} M parameters" for name, count in counts.items()}
     lines = [
-        f"{printable(str(folder))}: {kind}, {channels}, {layout}",
+        f"{printable(folder)}: {kind}, {channels}, {layout}",
         f"  text encoder  {text.num_layers} layers of {text.d_model}, {millions['text encoder']}",
         f"  decoder       {decoder.num_hidden_layers} layers of {decoder.hidden_size}, "
         f"{decoder.num_attention_heads} heads, {decoder.num_codebooks} codebooks of {decoder.vocab_size}, "
