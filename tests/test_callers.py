@@ -24,12 +24,10 @@ TOKENS = {"max_new_tokens": 40, "seed": 5}
 @pytest.fixture(scope="module")
 def model(quad):
     """The golden model, with the codec uncompiled: it takes seconds for every shape."""
-    model, codec = quad.model, quad.model.audio_encoder
-    kept = model._decode_parts, model.encode_audio
-    model._decode_parts = codec.decode_recurrent, codec.decode_convolutions
-    model.encode_audio = codec.to_codes
-    yield model
-    model._decode_parts, model.encode_audio = kept
+    kept = quad.model.codec_graphs.eager
+    quad.model.codec_graphs.eager = frozenset({"encode", "decode", "pieces"})
+    yield quad.model
+    quad.model.codec_graphs.eager = kept
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +208,7 @@ class TestStreams:
         from mindmusicgen import MusicgenForConditionalGeneration
 
         model = MusicgenForConditionalGeneration.from_pretrained(str(quad.write(tmp_path))).run_eagerly()
-        model._decode_parts = model.audio_encoder.decode_recurrent, model.audio_encoder.decode_convolutions
+        model.codec_graphs.eager |= {"pieces"}
         stream = model.stream(**text, max_new_tokens=80, chunk_seconds=0.2)
         next(stream)
         model.quantize()
@@ -371,12 +369,12 @@ class TestPoison:
 
     def test_a_graph_that_failed_is_compiled_again(self, quad, model, monkeypatch):
         """Codes beyond the codebook end a compiled decode, which afterwards fails for good ones as well."""
-        monkeypatch.setattr(model, "decode_audio", quad.compiled_codec)
+        monkeypatch.setattr(model.codec_graphs, "eager", frozenset())
         clip = np.full((1, 4, 30), 3, np.int32)
         right = model.audio_encoder.to_audio(Tensor(clip)).asnumpy()
         np.testing.assert_allclose(model.decode(clip).asnumpy(), right, atol=1e-5)
         with pytest.raises(Exception, match=r"."):
-            model.decode_audio(Tensor(clip + 10**6)).asnumpy()
+            model.codec_graphs.decode(Tensor(clip + 10**6)).asnumpy()
         np.testing.assert_allclose(model.decode(clip).asnumpy(), right, atol=1e-5)
 
     @pytest.mark.parametrize("step", ["condition", "prefill", "chunk"])

@@ -25,8 +25,7 @@ LOOP = {CONDITION: 1, CHUNK: 1}
 def model(quad, tmp_path):
     """A model that has compiled nothing yet; the codec runs uncompiled, except where it is called by name."""
     opened = MusicgenForConditionalGeneration.from_pretrained(str(quad.write(tmp_path / "quad")))
-    opened.compiled_codec = opened.encode_audio, opened.decode_audio
-    opened.encode_audio, opened.decode_audio = opened.audio_encoder.to_codes, opened.audio_encoder.to_audio
+    opened.codec_graphs.eager = frozenset({"encode", "decode"})
     return opened
 
 
@@ -88,7 +87,7 @@ def test_a_mixed_workload(model, compilations):
 
 
 def test_the_codec_compiles_its_parts_once_for_all_lengths(model, compilations):
-    model.encode_audio, model.decode_audio = model.compiled_codec
+    model.codec_graphs.eager = frozenset()
     hop = model.config.audio_encoder.hop_length
     rng = np.random.default_rng(2)
 

@@ -13,11 +13,10 @@ from mindmusicgen.generation.incremental_decoder import IncrementalDecoder
 @pytest.fixture(scope="module")
 def model(quad):
     """The golden model, with the parts of its codec uncompiled: they take seconds for every shape."""
-    model, codec = quad.model, quad.model.audio_encoder
-    kept = model._decode_parts
-    model._decode_parts = (codec.decode_recurrent, codec.decode_convolutions)
-    yield model
-    model._decode_parts = kept
+    kept = quad.model.codec_graphs.eager
+    quad.model.codec_graphs.eager = kept | {"pieces"}
+    yield quad.model
+    quad.model.codec_graphs.eager = kept
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +86,14 @@ def test_codes_are_continued(model, text):
     np.testing.assert_array_equal(alone, codes(model, **null, audio_codes=prompt, max_new_tokens=20, seed=3))
 
 
-def test_audio_is_coded_and_continued(model, text):
+def test_audio_is_coded_and_continued(model, text, monkeypatch):
     audio = 0.3 * np.random.default_rng(1).standard_normal((2, 1, 2000)).astype(np.float32)
     audio[0, :, :900] = 7.0  # behind the padding mask
     mask = np.ones((2, 2000), np.int32)
     mask[0, :900] = 0
-    encode = model.encode_audio
-    model.encode_audio = model.audio_encoder.to_codes
-    try:
-        found = codes(model, **text, input_values=audio, padding_mask=mask, max_new_tokens=12, seed=3)
-        expected = model.encode(audio * mask[:, None]).asnumpy()
-    finally:
-        model.encode_audio = encode
+    monkeypatch.setattr(model.codec_graphs, "eager", model.codec_graphs.eager | {"encode"})
+    found = codes(model, **text, input_values=audio, padding_mask=mask, max_new_tokens=12, seed=3)
+    expected = model.encode(audio * mask[:, None]).asnumpy()
     assert expected.shape == (2, 4, 4)
     np.testing.assert_array_equal(found[:, :, :4], expected)
 
@@ -158,8 +153,7 @@ def test_a_second_thread_stops(model, text):
 @pytest.mark.parametrize(("name", "seconds"), [("quad", 0.5), ("stereo", 0.2)])
 def test_streamed_chunks_joined_are_the_whole(goldens, name, seconds, monkeypatch):
     model = goldens(name).model
-    codec = model.audio_encoder
-    monkeypatch.setattr(model, "_decode_parts", (codec.decode_recurrent, codec.decode_convolutions))
+    monkeypatch.setattr(model.codec_graphs, "eager", frozenset({"decode", "pieces"}))
     golden = goldens(name)
     text = {"input_ids": golden["run.ids"], "attention_mask": golden["run.mask"]}
     options = {**text, "max_new_tokens": 80, "seed": 1}
@@ -212,7 +206,7 @@ def test_more_than_30_s_are_decoded_in_pieces(model, monkeypatch):
     whole = model.decode(clip).asnumpy()
     monkeypatch.setattr("mindmusicgen.musicgen.model.settings.TRAINED_SECONDS", 1)
     monkeypatch.setattr("mindmusicgen.musicgen.model.PIECE_SECONDS", 0.4)
-    monkeypatch.setattr(model, "decode_audio", None)
+    monkeypatch.setattr(model.codec_graphs, "decode", None)
     np.testing.assert_allclose(model.decode(clip).asnumpy(), whole, atol=1e-6 * np.abs(whole).max())
 
 

@@ -24,7 +24,7 @@ def greedy(golden, **arguments):
 def test_greedy_equals_transformers(goldens, close, monkeypatch, name, index):
     golden = goldens(name)
     if (name, index) in (("quad", 4), ("stereo", 2)):
-        monkeypatch.setattr(golden.model, "decode_audio", golden.compiled_codec)
+        monkeypatch.setattr(golden.model.codec_graphs, "eager", frozenset())
     assert len(golden.runs) == dict(RUNS)[name]
     arguments = dict(golden.runs[index])
     if arguments.pop("prompt_frames", 0):
@@ -109,7 +109,7 @@ def test_encoder_outputs_in_place_of_tokens(quad, scale):
 def test_a_bucket_compiles_once(quad, compiled, monkeypatch):
     """In a bucket nothing compiles again: not for settings, seeds or prompts, nor for another length."""
     model = quad.model
-    monkeypatch.setattr(model, "decode_audio", quad.compiled_codec)
+    monkeypatch.setattr(model.codec_graphs, "eager", frozenset())
     model.generate(*text(quad), max_new_tokens=8)
     model.generate(*text(quad), max_new_tokens=9)
     before = compiled()

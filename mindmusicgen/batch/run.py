@@ -7,9 +7,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from mindspore import Tensor
-
 from ..audio import write_audio
 from ..auto import AutoProcessor, model_class
 from ..checkpoint.source import resolve
@@ -37,12 +34,7 @@ class Maker:
         folder = resolve(folder)
         self.processor = AutoProcessor.from_pretrained(folder, **(source or {}))
         opened = model_class(folder).from_pretrained(folder, dtype=dtype, quantization=quantization, **(source or {}))
-        self.model = opened.run_eagerly()
-        whole = self.model.decode_audio
-        # One clip at a time: the codec needs gigabytes for a batch, and a clip is then the same in every batch.
-        self.model.decode_audio = lambda codes: Tensor(
-            np.concatenate([whole(Tensor(row[None])).asnumpy() for row in codes.asnumpy()])
-        )
+        self.model = opened.run_eagerly()  # which decodes one clip at a time: it is then the same in every batch
 
     @property
     def sampling_rate(self):

@@ -41,10 +41,14 @@ class CodecGraphs:
         if "mindnlp" in sys.modules:  # tensors have torch's methods then, which uncompiled networks cannot use
             names = PARTS + WHOLE
         self.graphs = {name: compiled(getattr(codec, name), key) for name in names}
+        self.eager = frozenset()  # of "encode", "decode" and "pieces": what runs operation by operation
         self.sizes = [max(round(seconds * codec.config.frame_rate), codec.reach) for seconds in PIECES]
 
     def decode(self, codes):
-        """Codes [B, K, T] int32 to audio [B, 1, T * hop]."""
+        """Codes [B, K, T] int32 to audio [B, 1, T * hop]; operation by operation clip by clip, for a batch takes memory."""
+        if "decode" in self.eager:
+            clips = [self.codec.to_audio(Tensor(row[None])).asnumpy() for row in codes.asnumpy()]
+            return Tensor.from_numpy(np.concatenate(clips))
         frames = codes.shape[2]
         if not self.pieces or frames < SHORTEST:
             return self._whole("to_audio")(codes)
@@ -62,10 +66,14 @@ class CodecGraphs:
 
     def recurrent(self, codes, h, c):
         """`Encodec.decode_recurrent`."""
+        if "pieces" in self.eager:
+            return self.codec.decode_recurrent(codes, h, c)
         return self.graphs["decode_recurrent"](codes, h, c)
 
     def convolutions(self, x):
         """`Encodec.decode_convolutions` of [B, n, D'], for any n, clip by clip."""
+        if "pieces" in self.eager:
+            return self.codec.decode_convolutions(x)
         frames, reach = x.shape[1], self.codec.reach
         room = next((size + 2 * reach for size in self.sizes if frames <= size + 2 * reach), frames)
         made = self._windows(
@@ -81,6 +89,8 @@ class CodecGraphs:
     def encode(self, audio, num_quantizers):
         """Audio [B, 1, N] to codes [B, K, T] int32, and the loudness [B, 1] that was divided out."""
         config = self.codec.config
+        if "encode" in self.eager:
+            return self.codec.to_codes(audio, num_quantizers)
         if not self.pieces or config.normalize:
             return self._whole("to_codes")(audio, num_quantizers)
         values, hop = audio.asnumpy(), config.hop_length

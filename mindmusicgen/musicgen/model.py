@@ -88,10 +88,8 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         if not (empty or quantization):
             initial_weights(self, given)
         key = fingerprint(config.text_encoder, config.audio_encoder, str(dtype))
-        self.encode_text = compiled(self.text_encoder.construct, key)
-        codec = CodecGraphs(self.audio_encoder, key)
-        self.encode_audio, self.decode_audio = codec.encode, codec.decode
-        self._decode_parts = codec.recurrent, codec.convolutions
+        self._encode_text, self.eager = compiled(self.text_encoder.construct, key), False
+        self.codec_graphs = CodecGraphs(self.audio_encoder, key)
         self._generator = self._make_generator()
         self._unfinished = Unfinished()
 
@@ -245,10 +243,15 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
 
     def run_eagerly(self):
         """Run text encoder and codec uncompiled from now on: for a program that makes one piece and ends, compiling
-        them takes seconds longer than it saves. Returns the model."""
-        self.encode_text = self.text_encoder.construct
-        self.encode_audio, self.decode_audio = self.audio_encoder.to_codes, self.audio_encoder.to_audio
+        them takes seconds longer than it saves. What repeats, decode steps and a stream's pieces, stays compiled.
+        Returns the model."""
+        self.eager, self.codec_graphs.eager = True, self.codec_graphs.eager | {"encode", "decode"}
         return self
+
+    def encode_text(self, input_ids, attention_mask):
+        """Text states [B, S, text dim] of tokens and their mask, [B, S] int32 each, padded to a bucket."""
+        run = self.text_encoder.construct if self.eager else self._encode_text
+        return run(input_ids, attention_mask)
 
     def get_unconditional_inputs(self, num_samples=1):
         """Arguments of `generate` for music without a prompt, to be passed with `**`.
@@ -376,7 +379,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         values = as_batch("audio", audio, channels)
         sides = np.concatenate([values[:, side : side + 1] for side in range(channels)], axis=0)
         quantizers = self.config.decoder.num_codebooks // channels
-        codes, _ = self.encode_audio(Tensor(sides), quantizers)
+        codes, _ = self.codec_graphs.encode(Tensor(sides), quantizers)
         sides = np.split(codes.asnumpy(), channels, axis=0)  # [B, K / channels, frames] each
         return Tensor(np.stack(sides, axis=2).reshape(values.shape[0], quantizers * channels, -1))
 
@@ -398,7 +401,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         small = self.quantization and IncrementalDecoder.supports(self.config.audio_encoder)
         piece, whole = (SMALL_PIECE_SECONDS,) * 2 if small else (PIECE_SECONDS, settings.TRAINED_SECONDS)
         if codes.shape[2] <= whole * self.frame_rate:
-            return Tensor(self._joined(self.decode_audio(Tensor(self._sides(codes))).asnumpy()))
+            return Tensor(self._joined(self.codec_graphs.decode(Tensor(self._sides(codes))).asnumpy()))
         decoder, length = self._incremental_decoder(piece, LONG_STEP), codes.shape[2]
         channels, hop = self.config.decoder.audio_channels, self.config.audio_encoder.hop_length
         audio, done = np.empty((len(codes), channels, length * hop), np.float32), 0
@@ -429,7 +432,8 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         if not IncrementalDecoder.supports(codec.config):
             raise InputError("this model's codec cannot decode in pieces; use generate, for at most 30 s")
         piece = max(round(seconds * self.frame_rate), codec.reach)
-        return IncrementalDecoder(codec, self.decode_audio, *self._decode_parts, piece, step)
+        graphs = self.codec_graphs
+        return IncrementalDecoder(codec, graphs.decode, graphs.recurrent, graphs.convolutions, piece, step)
 
     def _push(self, decoder, codes, last=False):
         """Audio that codes [B, K, n] make ready, as tensors [B, channels, samples]."""

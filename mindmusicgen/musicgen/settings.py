@@ -93,41 +93,72 @@ def resolve_seeds(seed, rows):
     return tuple(first + i for i in range(rows))
 
 
-def max_columns(config):
+@dataclass(frozen=True)
+class Sizes:
+    """The numbers of a model that limit a call.
+
+    Attributes:
+        num_codebooks, audio_channels, vocab_size (int): of the decoder.
+        positions (int): columns that the decoder has positions for.
+        frame_rate (int): frames of codes per second of audio.
+    """
+
+    num_codebooks: int
+    audio_channels: int
+    vocab_size: int
+    positions: int
+    frame_rate: int
+
+    @classmethod
+    def of(cls, model):
+        """Those of a `transformers.MusicgenConfig`; `Sizes` stay as they are."""
+        if isinstance(model, cls):
+            return model
+        return cls.of_decoder(model.decoder, model.audio_encoder.frame_rate)
+
+    @classmethod
+    def of_decoder(cls, decoder, frame_rate):
+        """Those of a `transformers.MusicgenDecoderConfig`, whose codes have `frame_rate` frames a second."""
+        own = (getattr(decoder, name) for name in ("num_codebooks", "audio_channels", "vocab_size"))
+        return cls(*own, decoder.max_position_embeddings, frame_rate)
+
+
+def max_columns(model):
     """The most columns that can be predicted for a model: 30 s, or fewer if its positions end earlier.
 
     Args:
-        config (transformers.MusicgenConfig): config of the whole model.
+        model (transformers.MusicgenConfig | Sizes): the model.
     """
-    decoder = config.decoder
-    frames = TRAINED_SECONDS * config.audio_encoder.frame_rate
-    return min(columns_for(frames, decoder.num_codebooks, decoder.audio_channels), decoder.max_position_embeddings)
+    sizes = Sizes.of(model)
+    frames = TRAINED_SECONDS * sizes.frame_rate
+    return min(columns_for(frames, sizes.num_codebooks, sizes.audio_channels), sizes.positions)
 
 
-def window_frames(config):
+def window_frames(model):
     """The most frames in a window of a model."""
-    return max_columns(config) - columns_for(0, config.decoder.num_codebooks, config.decoder.audio_channels)
+    sizes = Sizes.of(model)
+    return max_columns(sizes) - columns_for(0, sizes.num_codebooks, sizes.audio_channels)
 
 
-def check_prompt(config, frames):
+def check_prompt(model, frames):
     """Refuse an audio prompt that leaves no room in a window.
 
     Raises:
         InputError: saying how long it may be.
     """
-    most = window_frames(config) - 1
+    most = window_frames(model) - 1
     if frames > most:
-        rate = config.audio_encoder.frame_rate
+        rate = Sizes.of(model).frame_rate
         raise InputError(
             f"the audio prompt has {frames / rate:.2f} s and this model takes at most {most / rate:.2f} s; cut it"
         )
 
 
-def check(config, generation_config, arguments):
+def check(model, generation_config, arguments):
     """Refuse what can be seen before anything is computed: what is unknown, not supported, or without its partner.
 
     Args:
-        config (object): of the whole model; only `decoder.vocab_size` is read.
+        model (transformers.MusicgenConfig | Sizes): the model.
         generation_config (transformers.GenerationConfig): its defaults.
         arguments (dict): what the call gave; None means not given.
 
@@ -138,7 +169,7 @@ def check(config, generation_config, arguments):
     unknown = sorted(given - set(PASSED_ON) - {"num_beams", "use_cache"})
     if unknown:
         raise InputError(f"generate does not take {shown(unknown[0])}; it takes {', '.join(PASSED_ON)} and seed")
-    check_generation_config(generation_config, config.decoder.vocab_size)
+    check_generation_config(generation_config, Sizes.of(model).vocab_size)
     if arguments.get("num_beams") not in (None, 1) or (generation_config.num_beams or 1) != 1:
         raise InputError("num_beams must be 1: MusicGen is decoded greedily or by sampling, not by beam search")
     if "extend_stride" in given and "duration" not in given:
@@ -164,11 +195,11 @@ def guidance_of(generation_config, arguments):
     return tuple(max(_number("guidance_scale", end, 0, MOST_GUIDANCE), 1.0) for end in ends)
 
 
-def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
+def resolve(model, generation_config, arguments, rows, prompt_frames, seed):
     """Merge and check.
 
     Args:
-        config (transformers.MusicgenConfig): config of the whole model.
+        model (transformers.MusicgenConfig | Sizes): the model.
         generation_config (transformers.GenerationConfig): its defaults.
         arguments (dict): what the call gave; None means not given.
         rows (int): number of pieces.
@@ -182,7 +213,8 @@ def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
         InputError: naming the argument, what is wrong and what would be right.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    check(config, generation_config, given)
+    sizes = Sizes.of(model)
+    check(sizes, generation_config, given)
 
     def value(name):
         stored = getattr(generation_config, name, None)
@@ -192,9 +224,9 @@ def resolve(config, generation_config, arguments, rows, prompt_frames, seed):
     if not value("do_sample"):
         _warn_of_sampling(given, generation_config)
     if "duration" in given:
-        plan = _plan_of_duration(config, given, prompt_frames)
+        plan = _plan_of_duration(sizes, given, prompt_frames)
     else:
-        length = _length(config, given, generation_config, value("max_length"), prompt_frames)
+        length = _length(sizes, given, generation_config, value("max_length"), prompt_frames)
         plan = Plan(length, 0, 0, 0)  # one window, whatever frames it gives
     return Settings(
         do_sample=bool(value("do_sample")),
@@ -218,24 +250,24 @@ def _warn_of_sampling(given, generation_config):
         warnings.warn(f"without sampling {', '.join(idle)} change nothing; give do_sample=True", stacklevel=3)
 
 
-def _plan_of_duration(config, given, prompt_frames):
+def _plan_of_duration(sizes, given, prompt_frames):
     """Windows for so many seconds of new music."""
     both = next((name for name in ("max_new_tokens", "max_length") if name in given), None)
     if both:
         raise InputError(f"duration and {both} both say how long; give one of them")
-    rate, decoder = config.audio_encoder.frame_rate, config.decoder
+    rate = sizes.frame_rate
     frames = prompt_frames + max(1, round(_number("duration", given["duration"], 0, above=True) * rate))
-    window = window_frames(config)
+    window = window_frames(sizes)
     stride = given.get("extend_stride")
     if stride is None:
         stride = STRIDE_SECONDS * window / (TRAINED_SECONDS * rate)  # the same part of a smaller model's window
     most = (window - 1) / rate
     step = round(_number("extend_stride", stride, 0, most, above=True) * rate)
-    first = columns_for(min(frames, window), decoder.num_codebooks, decoder.audio_channels)
+    first = columns_for(min(frames, window), sizes.num_codebooks, sizes.audio_channels)
     return Plan(1 + first, frames, window, window - max(step, 1))
 
 
-def _length(config, given, generation_config, max_length, prompt_frames):
+def _length(sizes, given, generation_config, max_length, prompt_frames):
     """Columns in all; max_new_tokens wins over max_length, a call's over the config's."""
     known = 1 + prompt_frames
     new = given.get("max_new_tokens")
@@ -243,11 +275,11 @@ def _length(config, given, generation_config, max_length, prompt_frames):
         new = generation_config.max_new_tokens
     name = "max_length" if new is None else "max_new_tokens"
     length = _whole("max_length", max_length, 2) if new is None else known + _whole("max_new_tokens", new, 1)
-    limit = max_columns(config)
+    limit = max_columns(sizes)
     if length - 1 > limit:
         raise InputError(
             f"{name} asks for {length - 1} columns of codes; this model was trained for at most {limit} "
-            f"({limit / config.audio_encoder.frame_rate:.0f} s); duration goes beyond, window by window"
+            f"({limit / sizes.frame_rate:.0f} s); duration goes beyond, window by window"
         )
     if length <= known:
         raise InputError(f"{name} leaves nothing to generate after a prompt of {prompt_frames} frames; ask for more")

@@ -1,7 +1,5 @@
 """The decoder, by itself and in a composite: `MusicgenModel` ends before the heads, `MusicgenForCausalLM` has them."""
 
-from types import SimpleNamespace
-
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
@@ -252,11 +250,10 @@ class LogitsDecoder(Decoder):
         if inputs is not None and input_ids is not None:
             raise InputError("inputs and input_ids were both given; give one of them")
         inputs = input_ids if inputs is None else inputs
-        whole = SimpleNamespace(decoder=self.config, audio_encoder=SimpleNamespace(frame_rate=self.frame_rate))
         defaults, text = generation_config or self.generation_config, (encoder_hidden_states, encoder_attention_mask)
         made = []
         with alone() as interrupts:
-            asked = request(whole, defaults, self.pad_code, inputs, *text, seed, arguments)
+            asked = request(self.config, self.frame_rate, defaults, self.pad_code, inputs, *text, seed, arguments)
             if self._generator is None:
                 conditioner = TextConditioner(self.config.hidden_size, self.config.hidden_size, self.dtype)
                 self._generator = CodeGenerator(self, conditioner, self.config)

@@ -11,11 +11,12 @@ from ..inputs import Request
 from . import arguments as decoder_checks
 
 
-def request(whole, generation_config, pad, codes, states, mask, seed, arguments):
+def request(config, frame_rate, generation_config, pad, codes, states, mask, seed, arguments):
     """Check a call of `MusicgenForCausalLM.generate`.
 
     Args:
-        whole (object): `decoder`, its config, and `audio_encoder.frame_rate`, as in a composite's config.
+        config (transformers.MusicgenDecoderConfig): config of the decoder.
+        frame_rate (int): frames of codes per second of audio.
         generation_config (transformers.GenerationConfig): defaults.
         pad (int): the start and padding code.
         codes, states, mask: `inputs`, `encoder_hidden_states` and `encoder_attention_mask` of the call.
@@ -28,8 +29,8 @@ def request(whole, generation_config, pad, codes, states, mask, seed, arguments)
     Raises:
         InputError: naming the argument, what is wrong and what would be right.
     """
-    config = whole.decoder
-    settings.check(whole, generation_config, arguments)
+    sizes = settings.Sizes.of_decoder(config, frame_rate)
+    settings.check(sizes, generation_config, arguments)
     checks.belongs("encoder_hidden_states", states is not None, encoder_attention_mask=mask)
     prompt = None if codes is None else _prompt(codes, pad, config)
     guided = states is not None and max(settings.guidance_of(generation_config, arguments)) > 1
@@ -48,7 +49,7 @@ def request(whole, generation_config, pad, codes, states, mask, seed, arguments)
         raise InputError(f"encoder_hidden_states has {len(states)} rows; inputs has codes of {len(prompt)} pieces")
     copies = settings.sequences_per_prompt(generation_config, arguments)
     frames = prompt.shape[2]
-    chosen = settings.resolve(whole, generation_config, arguments, len(prompt) * copies, frames, seed)
+    chosen = settings.resolve(sizes, generation_config, arguments, len(prompt) * copies, frames, seed)
     if chosen.return_dict:
         raise InputError("return_dict_in_generate is for a whole model; the decoder alone returns its codes")
     states, mask, prompt = (np.repeat(value, copies, axis=0) for value in (states, mask, prompt))

@@ -1,7 +1,7 @@
 """What a call of a melody model's `generate` was given, checked and brought into the shapes that the graphs take."""
 
+import dataclasses
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 from mindspore import Tensor
@@ -147,10 +147,4 @@ def _room_behind(config, tokens):
             f"the text has {tokens} tokens, which with {config.chroma_length} frames of melody leave no room for music "
             f"among the model's {decoder.max_position_embeddings} positions; shorten it"
         )
-    sizes = SimpleNamespace(
-        num_codebooks=decoder.num_codebooks,
-        audio_channels=decoder.audio_channels,
-        vocab_size=decoder.vocab_size,
-        max_position_embeddings=left,
-    )
-    return SimpleNamespace(decoder=sizes, audio_encoder=config.audio_encoder)
+    return dataclasses.replace(settings.Sizes.of(config), positions=left)
