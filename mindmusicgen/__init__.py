@@ -17,7 +17,7 @@ _WHERE = {
     "MusicgenMelodyProcessor": "musicgen.melody.processing",
     "AutoProcessor": "auto",
     "EncodecFeatureExtractor": "musicgen.feature_extractors",
-    "MusicgenMelodyFeatureExtractor": "musicgen.feature_extractors",
+    "MusicgenMelodyFeatureExtractor": "musicgen.melody.feature_extractor",
     "MusicgenForCausalLM": "musicgen.alone.decoder",
     "MusicgenModel": "musicgen.alone.decoder",
     "MusicgenMelodyForCausalLM": "musicgen.alone.melody",

@@ -45,7 +45,7 @@ class CodecGraphs:
         self.sizes = [max(round(seconds * codec.config.frame_rate), codec.reach) for seconds in PIECES]
 
     def decode(self, codes):
-        """Codes [B, K, T] int32 to audio [B, 1, T * hop]; operation by operation clip by clip, for a batch takes memory."""
+        """Codes [B, K, T] int32 to audio [B, 1, T * hop]; if eager clip by clip, as a batch takes gigabytes."""
         if "decode" in self.eager:
             clips = [self.codec.to_audio(Tensor(row[None])).asnumpy() for row in codes.asnumpy()]
             return Tensor.from_numpy(np.concatenate(clips))

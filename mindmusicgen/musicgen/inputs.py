@@ -13,7 +13,6 @@ from ..errors import InputError, shown
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..sound.samples import SILENCE, as_batch
 from . import settings
-from .outputs import UnconditionalInputs
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ def unconditional_inputs(text_dim, num_samples):
     """
     if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
         raise InputError(f"num_samples is {shown(num_samples)}; expected a whole number of at least 1")
+    from .outputs import UnconditionalInputs
+
     return UnconditionalInputs(
         encoder_outputs=(Tensor(np.zeros((num_samples, 1, text_dim), np.float32)),),
         attention_mask=Tensor(np.zeros((num_samples, 1), np.int32)),

@@ -17,22 +17,16 @@ from ..habits import refuse_unsupported
 from ..models.initial_weights import initial_weights
 from ..models.layers import additive_mask, initialise
 from ..ops.memory import release_free_memory, release_mapped
+from ..parts import Codec, Elsewhere, TextEncoder
 from ..runtime.callers import Unfinished, alone, serialised, turn
 from ..runtime.compiled import compiled, fingerprint
 from ..sound.samples import as_batch
-from ..submodels.codec import Codec
-from ..submodels.text import TextEncoder
 from ..torch_names import CompositeHabits
 from . import inputs, settings
-from .alone.assembly import assembled, from_sub_models_pretrained
-from .alone.call import forward as call_networks
-from .alone.decoder import QuantizedDecoder, TextDecoder
 from .checkpoint import folder as checkpoint_folder
 from .decoder import TextConditioner
 from .generator import CodeGenerator
-from .int8.decode_loop import QuantizedGenerator
-from .int8.quantization import expand_without_kernels, quantise_model
-from .outputs import MusicgenOutput
+from .parts import TextDecoder
 from .streamer import to_streamer
 
 SHORTEST_CHUNK = 0.2  # seconds
@@ -58,7 +52,8 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
 
     model_type = "musicgen"  # of the config.json that this class opens
     generator = CodeGenerator
-    networks = (TextDecoder, QuantizedDecoder)  # classes of the decoder, without and with quantization
+    decoder_class = TextDecoder
+    forward = construct = Elsewhere("musicgen.alone.call", "forward")
 
     def __init__(
         self,
@@ -74,13 +69,17 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
     ):
         super().__init__(auto_prefix=False)
         given = {"text_encoder": text_encoder, "audio_encoder": audio_encoder, "decoder": decoder}
-        given, config, dtype = assembled(type(self), config, given, dtype)
+        if config is None or any(part is not None for part in given.values()) or not self._fits(config):
+            from .alone.assembly import assembled
+
+            given, config, dtype = assembled(type(self), config, given, dtype)
+        dtype = ms.float32 if dtype is None else dtype
         self.config, self.quantization, self.mapped = config, quantization, {}
         self.generation_config = generation_config or checkpoint_folder.default_generation_config(config.decoder)
         self.dtype = dtype
         self.text_encoder = given.get("text_encoder") or TextEncoder(config.text_encoder, dtype)
         self.audio_encoder = given.get("audio_encoder") or Codec(config.audio_encoder)
-        self.decoder = given.get("decoder") or self.networks[bool(quantization)](config.decoder, dtype)
+        self.decoder = given.get("decoder") or self.decoder_of(quantization)(config.decoder, dtype)
         self.conditioner = self._conditioner(config, dtype)
         self.decoder.generation_config, self.decoder.frame_rate = self.generation_config, self.frame_rate
         self.update_parameters_name("")
@@ -94,6 +93,20 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         self._unfinished = Unfinished()
 
     @classmethod
+    def _fits(cls, config):
+        """Whether a config is of this class's kind of model."""
+        return getattr(config, "model_type", None) == cls.model_type
+
+    @classmethod
+    def decoder_of(cls, quantization):
+        """The class of the decoder, with weights of 8 bits for "int8"."""
+        if not quantization:
+            return cls.decoder_class
+        from .int8.decoder import QuantizedDecoder
+
+        return QuantizedDecoder
+
+    @classmethod
     def config_kind(cls):
         """The class of its config."""
         return public(KINDS[cls.model_type].config)
@@ -104,7 +117,9 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         return TextConditioner(config.text_encoder.hidden_size, config.decoder.hidden_size, dtype)
 
     def _make_generator(self):
-        kind = QuantizedGenerator if self.quantization else self.generator
+        kind = self.generator
+        if self.quantization:
+            from .int8.decode_loop import QuantizedGenerator as kind
         return kind(self.decoder, self.conditioner, self.config.decoder)
 
     @classmethod
@@ -142,7 +157,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         options = (dtype, revision, cache_dir, local_files_only, quantization, device, config, habits)
         return checkpoint_folder.load(cls, model, *options)
 
-    from_sub_models_pretrained = classmethod(from_sub_models_pretrained)
+    from_sub_models_pretrained = Elsewhere("musicgen.alone.assembly", "from_sub_models_pretrained", True)
 
     @serialised
     def quantize(self, quantization="int8"):
@@ -157,6 +172,8 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         Raises:
             InputError: for another name, dtype or kind of model.
         """
+        from .int8.quantization import expand_without_kernels, quantise_model
+
         quantise_model(self, quantization)
         expand_without_kernels(self)
         return self
@@ -220,8 +237,6 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
             if ms.get_context("mode") == ms.GRAPH_MODE:
                 return self.construct(*args, **kwargs)
             return super().__call__(*args, **kwargs)
-
-    forward = construct = serialised(call_networks)
 
     def logits(self, input_ids, attention_mask, decoder_input_ids):
         """Logits for known codes and nothing else, by the networks that generate; compiles with `mindspore.jit`.
@@ -314,6 +329,8 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
             audio = self.decode(codes)
         if not request.settings.return_dict:
             return audio
+        from .outputs import MusicgenOutput
+
         return MusicgenOutput(audio, Tensor(codes), request.settings.seeds)
 
     def stream(self, input_ids=None, attention_mask=None, *, chunk_seconds=1.0, **arguments):

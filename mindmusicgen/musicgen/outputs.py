@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mindspore import Tensor
 
-from ..submodels.outputs import Output
+from ..outputs import Output
 
 
 @dataclass

@@ -345,7 +345,7 @@ class Preprocessor(Kind):
     files = ["preprocessor_config.json", "config.json", "melody/preprocessor_config.json", "melody/config.json"]
 
     def make(self):
-        from mindmusicgen.musicgen.feature_extractors import MusicgenMelodyFeatureExtractor
+        from mindmusicgen.musicgen.melody.feature_extractor import MusicgenMelodyFeatureExtractor
         from mindmusicgen.musicgen.processing import audio_settings
 
         os.makedirs(os.path.join(self.folder, "melody"))
@@ -356,7 +356,8 @@ class Preprocessor(Kind):
             self.put(f"{start}config.json", json.dumps({"model_type": f"musicgen{kind}", **parts}).encode())
 
     def read(self):
-        from mindmusicgen.musicgen.feature_extractors import EncodecFeatureExtractor, MusicgenMelodyFeatureExtractor
+        from mindmusicgen.musicgen.feature_extractors import EncodecFeatureExtractor
+        from mindmusicgen.musicgen.melody.feature_extractor import MusicgenMelodyFeatureExtractor
 
         EncodecFeatureExtractor.of_folder(self.folder)
         MusicgenMelodyFeatureExtractor.of_folder(os.path.join(self.folder, "melody"))

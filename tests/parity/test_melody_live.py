@@ -22,8 +22,8 @@ from mindspore import Tensor  # noqa: E402
 from transformers.audio_utils import chroma_filter_bank  # noqa: E402
 
 from mindmusicgen import MusicgenMelodyForConditionalGeneration, MusicgenMelodyProcessor  # noqa: E402
-from mindmusicgen.musicgen.feature_extractors import MusicgenMelodyFeatureExtractor  # noqa: E402
 from mindmusicgen.musicgen.melody.chroma import chroma_energies, chroma_filters  # noqa: E402
+from mindmusicgen.musicgen.melody.feature_extractor import MusicgenMelodyFeatureExtractor  # noqa: E402
 
 # By name: transformers' lazy import puts a placeholder in its place where torchaudio is missing.
 reference_features = importlib.import_module("transformers.models.musicgen_melody.feature_extraction_musicgen_melody")

@@ -53,7 +53,7 @@ def assembled(cls, config, given, dtype):
 def _network(cls, name, value):
     """The network that an argument of the constructor holds."""
     network = value.whole if isinstance(value, Submodel) else value
-    expected = {"text_encoder": "t5", "audio_encoder": "encodec"}.get(name, cls.networks[0].model_type)
+    expected = {"text_encoder": "t5", "audio_encoder": "encodec"}.get(name, cls.decoder_class.model_type)
     if not isinstance(network, nn.Cell) or getattr(network, "model_type", None) != expected:
         raise InputError(f"{name} is {shown(type(value).__name__)}; expected {_kind(cls, name)}, or dtype= by its name")
     if name == "decoder" and not hasattr(network, "lm_heads"):
@@ -62,7 +62,7 @@ def _network(cls, name, value):
 
 
 def _kind(cls, name):
-    return cls.networks[0].alone if name == "decoder" else KINDS[name]
+    return cls.decoder_class.alone if name == "decoder" else KINDS[name]
 
 
 def from_sub_models_pretrained(

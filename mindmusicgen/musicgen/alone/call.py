@@ -9,6 +9,7 @@ from mindspore import Tensor
 from ... import arguments as checks
 from ...errors import InputError
 from ...habits import nearest
+from ...runtime.callers import serialised
 from ...sound.samples import as_batch
 from ...submodels.base import returned, wants
 from ...submodels.outputs import BaseModelOutput, Seq2SeqLMOutput
@@ -19,6 +20,7 @@ from .decoder import call_decoder, shift_right, with_heads
 DECODER_NAMES = ("decoder_input_ids", "decoder_inputs_embeds", "decoder_attention_mask", "decoder_head_mask")
 
 
+@serialised
 def forward(
     model,
     input_ids=None,

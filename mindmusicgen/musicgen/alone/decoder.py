@@ -10,266 +10,183 @@ from ...habits import refuse_unsupported
 from ...runtime.callers import alone, serialised
 from ...submodels.base import Submodel, passed_to, returned, wants
 from ...submodels.outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWithCrossAttentions
-from ...torch_names import Habits
-from .. import delay_pattern
 from ..checkpoint import names
-from ..checkpoint.folder import default_generation_config, load_generation_config
+from ..checkpoint.folder import load_generation_config
 from ..checkpoint.sizes import step_weights
-from ..decoder import MusicgenDecoder, TextConditioner
+from ..decoder import TextConditioner
 from ..generator import CodeGenerator
-from ..int8.decoder import QuantizedMusicgenDecoder
 from ..loss import CodebookCrossEntropy
+from ..parts import Decoder, StatesDecoder, TextDecoder
 from ..streamer import to_streamer
 from . import arguments as decoder_checks
 from .forward import decoder_forward, head_logits
 from .generate import request
 
-FRAME_RATE = 50  # frames per second of the codec that every published MusicGen was trained with
+
+@serialised
+def call_states_decoder(
+    decoder,
+    input_ids=None,
+    attention_mask=None,
+    encoder_hidden_states=None,
+    encoder_attention_mask=None,
+    head_mask=None,
+    cross_attn_head_mask=None,
+    past_key_values=None,
+    inputs_embeds=None,
+    use_cache=None,
+    output_attentions=None,
+    output_hidden_states=None,
+    return_dict=None,
+    cache_position=None,
+    cache=None,
+):
+    """Hidden states of codes; the arguments are those of `MusicgenForCausalLM.forward`, without labels.
+
+    Returns:
+        BaseModelOutputWithPastAndCrossAttentions
+
+    Raises:
+        InputError: naming the argument, what is wrong and what would be right.
+    """
+    output = call_decoder(
+        decoder,
+        decoder.config,
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        encoder_hidden_states=encoder_hidden_states,
+        encoder_attention_mask=encoder_attention_mask,
+        head_mask=head_mask,
+        cross_attn_head_mask=cross_attn_head_mask,
+        past_key_values=past_key_values if cache is None else cache,
+        inputs_embeds=inputs_embeds,
+        use_cache=use_cache,
+        **wants(output_attentions, output_hidden_states, decoder.config),
+    )
+    return returned(output, return_dict, decoder.config)
 
 
-class Decoder(Habits):
-    """What decoders have in common that are called as transformers' are; comes before a network in its bases."""
+@serialised
+def call_logits_decoder(
+    decoder,
+    input_ids=None,
+    attention_mask=None,
+    encoder_hidden_states=None,
+    encoder_attention_mask=None,
+    head_mask=None,
+    cross_attn_head_mask=None,
+    past_key_values=None,
+    inputs_embeds=None,
+    labels=None,
+    use_cache=None,
+    output_attentions=None,
+    output_hidden_states=None,
+    return_dict=None,
+    cache_position=None,
+    cache=None,
+):
+    """Logits of the column after each column, and the loss.
 
-    def __init__(self, config, dtype=ms.float32):
-        super().__init__(config, dtype)
-        self.config, self.frame_rate, self._generator = config, FRAME_RATE, None
-        self.generation_config = default_generation_config(config)
+    Args:
+        input_ids (Tensor): codes, [B * K, T] int32; with `past_key_values` only the new columns.
+        attention_mask (Tensor): [B, earlier columns + T], 0 for columns that no column may look at.
+        encoder_hidden_states (Tensor): text as wide as the decoder, [B, S, D]; without it there is no
+            cross-attention, which is the null prompt of guidance.
+        encoder_attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
+        head_mask (Tensor): factors of the self-attention weights, [layers, heads].
+        cross_attn_head_mask (Tensor): factors of the cross-attention weights, [layers, heads].
+        past_key_values (tuple): `past_key_values` of the call with the earlier columns.
+        inputs_embeds (Tensor): the codebooks' embeddings, summed, in place of input_ids, [B, T, D]. Each column
+            gets its own position; transformers 4.57.6 and 5.23 give all of them the first one's.
+        labels (Tensor): [B, T, K]; -100 and the padding code do not count. Without input_ids they are also the
+            input, shifted right behind the start code. They are not delayed here: that is the caller's to do.
+        use_cache (bool): return `past_key_values`; the config decides for None.
+        output_attentions (bool): return the attention weights.
+        output_hidden_states (bool): return what enters each layer, and the last states.
+        return_dict (bool): False returns a tuple.
+        cache_position (Tensor): not used, `past_key_values` tells where the columns lie.
+        cache (tuple): transformers 5's name for `past_key_values`.
 
-    @property
-    def pad_code(self):
-        """The start and padding code."""
-        code = self.config.bos_token_id
-        code = self.config.vocab_size if code is None else code
-        if not 0 <= code <= self.config.vocab_size:
-            raise InputError(f"bos_token_id is {code}; expected 0 to {self.config.vocab_size}")
-        return code
+    Returns:
+        CausalLMOutputWithCrossAttentions
 
-    def get_input_embeddings(self):
-        """The codebooks' tables, one under the other; transformers has a list of them."""
-        return self.embed_tokens
-
-    def get_output_embeddings(self):
-        """The codebooks' heads, one under the other; transformers has a list of them."""
-        return self.lm_heads
-
-    def build_delay_pattern_mask(self, input_ids, pad_token_id, max_length=None):
-        """The delay pattern: the columns that are known, and what each column must hold.
-
-        Args:
-            input_ids (Tensor): the start code and codes behind it, without delay, [B * K, T].
-            pad_token_id (int): the padding code.
-            max_length (int): columns in all; None for the generation config's.
-
-        Returns:
-            Tensor: the known columns, [B * K, n] int32; Tensor: the pattern, [B * K, max_length], -1 where it is free.
-        """
-        length = self.generation_config.max_length if max_length is None else max_length
-        books, channels = self.config.num_codebooks, self.config.audio_channels
-        known = decoder_checks.codes("input_ids", input_ids, self.config).asnumpy()
-        if not delay_pattern.is_delayed(length, books, channels):
-            free = np.full((len(known) * books, length), delay_pattern.FREE, np.int32)
-            return Tensor(known.reshape(len(free), -1)), Tensor(free)
-        pattern, start = delay_pattern.build_pattern(known[:, :, 1:], length, pad_token_id, channels)
-        pattern = pattern.reshape(-1, length)
-        return Tensor(pattern[:, :start].copy()), Tensor(pattern)
-
-    @staticmethod
-    def apply_delay_pattern_mask(input_ids, decoder_pad_token_mask):
-        """Codes [B * K, T] with what the first T columns of a pattern hold in the places that are not free."""
-        codes, pattern = (checks.as_whole("input_ids", value, 2) for value in (input_ids, decoder_pad_token_mask))
-        pattern = pattern[:, : codes.shape[1]]
-        return Tensor(np.where(pattern == delay_pattern.FREE, codes, pattern).astype(np.int32))
-
-
-class StatesDecoder(Decoder, MusicgenDecoder):
-    """The decoder of `models.musicgen` without heads, called as transformers' MusicgenModel is."""
-
-    model_type = "musicgen_decoder"
-
-    def __init__(self, config, dtype=ms.float32):
-        super().__init__(config, dtype)
-        del self.lm_heads
-
-    @serialised
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        encoder_hidden_states=None,
-        encoder_attention_mask=None,
-        head_mask=None,
-        cross_attn_head_mask=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        use_cache=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        return_dict=None,
-        cache_position=None,
-        cache=None,
-    ):
-        """Hidden states of codes; the arguments are those of `MusicgenForCausalLM.forward`, without labels.
-
-        Returns:
-            BaseModelOutputWithPastAndCrossAttentions
-
-        Raises:
-            InputError: naming the argument, what is wrong and what would be right.
-        """
-        output = call_decoder(
-            self,
-            self.config,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=encoder_attention_mask,
-            head_mask=head_mask,
-            cross_attn_head_mask=cross_attn_head_mask,
-            past_key_values=past_key_values if cache is None else cache,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            **wants(output_attentions, output_hidden_states, self.config),
-        )
-        return returned(output, return_dict, self.config)
-
-    __call__ = forward
+    Raises:
+        InputError: naming the argument, what is wrong and what would be right.
+    """
+    wanted = None if labels is None else decoder_checks.labels(labels, decoder.config)
+    if wanted is not None and input_ids is None and inputs_embeds is None:
+        input_ids = shift_right(wanted, decoder.pad_code)
+    output = call_decoder(
+        decoder,
+        decoder.config,
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        encoder_hidden_states=encoder_hidden_states,
+        encoder_attention_mask=encoder_attention_mask,
+        head_mask=head_mask,
+        cross_attn_head_mask=cross_attn_head_mask,
+        past_key_values=past_key_values if cache is None else cache,
+        inputs_embeds=inputs_embeds,
+        use_cache=use_cache,
+        **wants(output_attentions, output_hidden_states, decoder.config),
+    )
+    return returned(with_heads(decoder, output, wanted), return_dict, decoder.config)
 
 
-class LogitsDecoder(Decoder):
-    """A decoder with heads, called as transformers' MusicgenForCausalLM is; graphs go on using `construct`."""
+def generate(
+    decoder,
+    inputs=None,
+    *,
+    input_ids=None,
+    encoder_hidden_states=None,
+    encoder_attention_mask=None,
+    generation_config=None,
+    seed=None,
+    progress=None,
+    streamer=None,
+    **arguments,
+):
+    """Generate codes; without text, music of no description.
 
-    model_type, alone = "musicgen_decoder", "MusicgenForCausalLM"  # of a config of its own, and its class by itself
+    transformers 4.57.6 has this method and fails in it; here it works, and returns what its code is meant to: the
+    delay undone and the start code removed.
 
-    @serialised
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        encoder_hidden_states=None,
-        encoder_attention_mask=None,
-        head_mask=None,
-        cross_attn_head_mask=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        labels=None,
-        use_cache=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        return_dict=None,
-        cache_position=None,
-        cache=None,
-    ):
-        """Logits of the column after each column, and the loss.
+    Args:
+        inputs (Tensor): codes to continue, [B * K, frames] or [B, K, frames], with or without the start code;
+            the start code alone, [B * K, 1], asks for B pieces. None is one piece, or one for each row of text.
+        input_ids (Tensor): the same under the name that a call has for it.
+        encoder_hidden_states (Tensor): text as wide as the decoder, [B, S, D]. With guidance null rows are put
+            behind it, unless it has 2 B rows because `inputs` has B.
+        encoder_attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
+        generation_config (transformers.GenerationConfig): in place of the model's own.
+        seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
+        progress (bool): show a progress bar; None shows it in a terminal or notebook.
+        streamer (transformers.BaseStreamer): is given the columns, see `MusicgenForConditionalGeneration.generate`.
+        **arguments: those of the composite's `generate`, such as do_sample, guidance_scale and max_new_tokens.
+            Guidance changes nothing where there is no text.
 
-        Args:
-            input_ids (Tensor): codes, [B * K, T] int32; with `past_key_values` only the new columns.
-            attention_mask (Tensor): [B, earlier columns + T], 0 for columns that no column may look at.
-            encoder_hidden_states (Tensor): text as wide as the decoder, [B, S, D]; without it there is no
-                cross-attention, which is the null prompt of guidance.
-            encoder_attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
-            head_mask (Tensor): factors of the self-attention weights, [layers, heads].
-            cross_attn_head_mask (Tensor): factors of the cross-attention weights, [layers, heads].
-            past_key_values (tuple): `past_key_values` of the call with the earlier columns.
-            inputs_embeds (Tensor): the codebooks' embeddings, summed, in place of input_ids, [B, T, D]. Each column
-                gets its own position; transformers 4.57.6 and 5.23 give all of them the first one's.
-            labels (Tensor): [B, T, K]; -100 and the padding code do not count. Without input_ids they are also the
-                input, shifted right behind the start code. They are not delayed here: that is the caller's to do.
-            use_cache (bool): return `past_key_values`; the config decides for None.
-            output_attentions (bool): return the attention weights.
-            output_hidden_states (bool): return what enters each layer, and the last states.
-            return_dict (bool): False returns a tuple.
-            cache_position (Tensor): not used, `past_key_values` tells where the columns lie.
-            cache (tuple): transformers 5's name for `past_key_values`.
+    Returns:
+        Tensor: codes, [B, K, frames] int32; those to continue come first.
 
-        Returns:
-            CausalLMOutputWithCrossAttentions
-
-        Raises:
-            InputError: naming the argument, what is wrong and what would be right.
-        """
-        wanted = None if labels is None else decoder_checks.labels(labels, self.config)
-        if wanted is not None and input_ids is None and inputs_embeds is None:
-            input_ids = shift_right(wanted, self.pad_code)
-        output = call_decoder(
-            self,
-            self.config,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=encoder_attention_mask,
-            head_mask=head_mask,
-            cross_attn_head_mask=cross_attn_head_mask,
-            past_key_values=past_key_values if cache is None else cache,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            **wants(output_attentions, output_hidden_states, self.config),
-        )
-        return returned(with_heads(self, output, wanted), return_dict, self.config)
-
-    __call__ = forward
-
-    def generate(
-        self,
-        inputs=None,
-        *,
-        input_ids=None,
-        encoder_hidden_states=None,
-        encoder_attention_mask=None,
-        generation_config=None,
-        seed=None,
-        progress=None,
-        streamer=None,
-        **arguments,
-    ):
-        """Generate codes; without text, music of no description.
-
-        transformers 4.57.6 has this method and fails in it; here it works, and returns what its code is meant to: the
-        delay undone and the start code removed.
-
-        Args:
-            inputs (Tensor): codes to continue, [B * K, frames] or [B, K, frames], with or without the start code;
-                the start code alone, [B * K, 1], asks for B pieces. None is one piece, or one for each row of text.
-            input_ids (Tensor): the same under the name that a call has for it.
-            encoder_hidden_states (Tensor): text as wide as the decoder, [B, S, D]. With guidance null rows are put
-                behind it, unless it has 2 B rows because `inputs` has B.
-            encoder_attention_mask (Tensor): [B, S], 1 for tokens, 0 for padding.
-            generation_config (transformers.GenerationConfig): in place of the model's own.
-            seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
-            progress (bool): show a progress bar; None shows it in a terminal or notebook.
-            streamer (transformers.BaseStreamer): is given the columns, see `MusicgenForConditionalGeneration.generate`.
-            **arguments: those of the composite's `generate`, such as do_sample, guidance_scale and max_new_tokens.
-                Guidance changes nothing where there is no text.
-
-        Returns:
-            Tensor: codes, [B, K, frames] int32; those to continue come first.
-
-        Raises:
-            InputError: naming the argument, what is wrong and what would be right.
-        """
-        refuse_unsupported(arguments)
-        if inputs is not None and input_ids is not None:
-            raise InputError("inputs and input_ids were both given; give one of them")
-        inputs = input_ids if inputs is None else inputs
-        defaults, text = generation_config or self.generation_config, (encoder_hidden_states, encoder_attention_mask)
-        made = []
-        with alone() as interrupts:
-            asked = request(self.config, self.frame_rate, defaults, self.pad_code, inputs, *text, seed, arguments)
-            if self._generator is None:
-                conditioner = TextConditioner(self.config.hidden_size, self.config.hidden_size, self.dtype)
-                self._generator = CodeGenerator(self, conditioner, self.config)
-            codes = self._generator.codes(asked, self.pad_code, self.frame_rate, progress)
-            for fresh in to_streamer(streamer, codes, self.pad_code, self.config.audio_channels):
-                interrupts.check()
-                made.append(fresh)
-        return Tensor(np.concatenate(made, axis=2))
-
-
-class TextDecoder(LogitsDecoder, MusicgenDecoder):
-    """The decoder of `models.musicgen`."""
-
-
-class QuantizedDecoder(LogitsDecoder, QuantizedMusicgenDecoder):
-    """The decoder of `models.quantized`."""
+    Raises:
+        InputError: naming the argument, what is wrong and what would be right.
+    """
+    refuse_unsupported(arguments)
+    if inputs is not None and input_ids is not None:
+        raise InputError("inputs and input_ids were both given; give one of them")
+    inputs = input_ids if inputs is None else inputs
+    defaults, text = generation_config or decoder.generation_config, (encoder_hidden_states, encoder_attention_mask)
+    made = []
+    with alone() as interrupts:
+        asked = request(decoder.config, decoder.frame_rate, defaults, decoder.pad_code, inputs, *text, seed, arguments)
+        if decoder._generator is None:
+            conditioner = TextConditioner(decoder.config.hidden_size, decoder.config.hidden_size, decoder.dtype)
+            decoder._generator = CodeGenerator(decoder, conditioner, decoder.config)
+        codes = decoder._generator.codes(asked, decoder.pad_code, decoder.frame_rate, progress)
+        for fresh in to_streamer(streamer, codes, decoder.pad_code, decoder.config.audio_channels):
+            interrupts.check()
+            made.append(fresh)
+    return Tensor(np.concatenate(made, axis=2))
 
 
 class DecoderAlone(Submodel):
@@ -307,7 +224,7 @@ class MusicgenModel(DecoderAlone):
     """
 
     model_type, network = "musicgen_decoder", StatesDecoder
-    forward = construct = passed_to(StatesDecoder.forward)
+    forward = construct = passed_to(call_states_decoder)
 
     @classmethod
     def leaves_out(cls, name):
@@ -377,8 +294,8 @@ class MusicgenForCausalLM(CausalLM):
     """
 
     model_type, network = "musicgen_decoder", TextDecoder
-    forward = construct = passed_to(LogitsDecoder.forward)
-    generate = passed_to(LogitsDecoder.generate)
+    forward = construct = passed_to(call_logits_decoder)
+    generate = passed_to(generate)
 
 
 def shift_right(labels, start):

@@ -5,7 +5,6 @@ The decoder reads what it is to follow as a prefix: `encoder_hidden_states` stan
 
 import functools
 
-import mindspore as ms
 from mindspore import Tensor, ops
 
 from ... import arguments as checks
@@ -15,123 +14,102 @@ from ...submodels.base import passed_to, returned, wants
 from ...submodels.outputs import BaseModelOutputWithPast
 from ..checkpoint.sizes import step_weights
 from ..melody import inputs as melody_inputs
-from ..melody.decoder import MusicgenMelodyDecoder, fit_chroma
+from ..melody.decoder import fit_chroma
+from ..melody.parts import MelodyDecoder, MelodyStatesDecoder
 from ..outputs import MusicgenMelodyOutputWithPast
 from . import arguments as decoder_checks
 from .call import refuse_others
-from .decoder import CausalLM, Decoder, DecoderAlone, logits_and_loss, shift_right
+from .decoder import CausalLM, DecoderAlone, logits_and_loss, shift_right
 from .forward import decoder_forward
 
 
-class MelodyStatesDecoder(Decoder, MusicgenMelodyDecoder):
-    """The decoder of `models.musicgen_melody` without heads, called as transformers' MusicgenMelodyModel is."""
+@serialised
+def call_melody_states(
+    decoder,
+    input_ids=None,
+    attention_mask=None,
+    encoder_hidden_states=None,
+    encoder_attention_mask=None,
+    head_mask=None,
+    past_key_values=None,
+    inputs_embeds=None,
+    use_cache=None,
+    output_attentions=None,
+    output_hidden_states=None,
+    return_dict=None,
+    cache_position=None,
+    cache=None,
+):
+    """Hidden states of a prefix and codes; the arguments are those of `MusicgenMelodyForCausalLM.forward`.
 
-    model_type = "musicgen_melody_decoder"
+    Returns:
+        BaseModelOutputWithPast
 
-    def __init__(self, config, dtype=ms.float32):
-        super().__init__(config, dtype)
-        del self.lm_heads
-
-    @serialised
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        encoder_hidden_states=None,
-        encoder_attention_mask=None,
-        head_mask=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        use_cache=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        return_dict=None,
-        cache_position=None,
-        cache=None,
-    ):
-        """Hidden states of a prefix and codes; the arguments are those of `MusicgenMelodyForCausalLM.forward`.
-
-        Returns:
-            BaseModelOutputWithPast
-
-        Raises:
-            InputError: naming the argument, what is wrong and what would be right.
-        """
-        ids = (input_ids, inputs_embeds, attention_mask, head_mask)
-        prefix = (encoder_hidden_states, encoder_attention_mask)
-        kept = wants(output_attentions, output_hidden_states, self.config)
-        past_key_values = past_key_values if cache is None else cache
-        decoded = call_melody_decoder(self, *ids, *prefix, past_key_values, use_cache, kept)
-        return returned(decoded, return_dict, self.config)
-
-    __call__ = forward
+    Raises:
+        InputError: naming the argument, what is wrong and what would be right.
+    """
+    ids = (input_ids, inputs_embeds, attention_mask, head_mask)
+    prefix = (encoder_hidden_states, encoder_attention_mask)
+    kept = wants(output_attentions, output_hidden_states, decoder.config)
+    past_key_values = past_key_values if cache is None else cache
+    decoded = call_melody_decoder(decoder, *ids, *prefix, past_key_values, use_cache, kept)
+    return returned(decoded, return_dict, decoder.config)
 
 
-class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
-    """The decoder of `models.musicgen_melody`, called as transformers' MusicgenMelodyForCausalLM is."""
+@serialised
+def call_melody_logits(
+    decoder,
+    input_ids=None,
+    attention_mask=None,
+    encoder_hidden_states=None,
+    encoder_attention_mask=None,
+    head_mask=None,
+    past_key_values=None,
+    inputs_embeds=None,
+    use_cache=None,
+    output_attentions=None,
+    output_hidden_states=None,
+    return_dict=None,
+    labels=None,
+    cache_position=None,
+    cache=None,
+):
+    """Logits of the column after each position of a prefix and codes, and the loss of the codes.
 
-    model_type, alone = "musicgen_melody_decoder", "MusicgenMelodyForCausalLM"  # as in `LogitsDecoder`
+    Args:
+        input_ids (Tensor): codes, [B * K, T] int32; with `past_key_values` only the new columns.
+        attention_mask (Tensor): [B, T], 0 for columns that nothing may look at; with `past_key_values`, [B, all
+            positions before + T].
+        encoder_hidden_states (Tensor): the prefix, chroma and text as wide as the decoder, [B, P, D]. It is in
+            `past_key_values` already, so a call with these leaves it out.
+        encoder_attention_mask (Tensor): [B, P], 0 for positions of the prefix that nothing may look at.
+        head_mask (Tensor): factors of the attention weights, [layers, heads].
+        past_key_values (tuple): `past_key_values` of the call with the earlier columns.
+        inputs_embeds (Tensor): the codebooks' embeddings, summed, in place of input_ids, [B, T, D].
+        use_cache (bool): return `past_key_values`; the config decides for None.
+        output_attentions (bool): return the attention weights.
+        output_hidden_states (bool): return what enters each layer, and the last states.
+        return_dict (bool): False returns a tuple.
+        labels (Tensor): [B, T, K]; -100 and the padding code do not count. Without input_ids they are also the
+            input, shifted right behind the start code. They are not delayed here: that is the caller's to do.
+        cache_position (Tensor): not used, `past_key_values` tells where the columns lie.
+        cache (tuple): transformers 5's name for `past_key_values`.
 
-    @serialised
-    def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        encoder_hidden_states=None,
-        encoder_attention_mask=None,
-        head_mask=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        use_cache=None,
-        output_attentions=None,
-        output_hidden_states=None,
-        return_dict=None,
-        labels=None,
-        cache_position=None,
-        cache=None,
-    ):
-        """Logits of the column after each position of a prefix and codes, and the loss of the codes.
+    Returns:
+        MusicgenMelodyOutputWithPast
 
-        Args:
-            input_ids (Tensor): codes, [B * K, T] int32; with `past_key_values` only the new columns.
-            attention_mask (Tensor): [B, T], 0 for columns that nothing may look at; with `past_key_values`, [B, all
-                positions before + T].
-            encoder_hidden_states (Tensor): the prefix, chroma and text as wide as the decoder, [B, P, D]. It is in
-                `past_key_values` already, so a call with these leaves it out.
-            encoder_attention_mask (Tensor): [B, P], 0 for positions of the prefix that nothing may look at.
-            head_mask (Tensor): factors of the attention weights, [layers, heads].
-            past_key_values (tuple): `past_key_values` of the call with the earlier columns.
-            inputs_embeds (Tensor): the codebooks' embeddings, summed, in place of input_ids, [B, T, D].
-            use_cache (bool): return `past_key_values`; the config decides for None.
-            output_attentions (bool): return the attention weights.
-            output_hidden_states (bool): return what enters each layer, and the last states.
-            return_dict (bool): False returns a tuple.
-            labels (Tensor): [B, T, K]; -100 and the padding code do not count. Without input_ids they are also the
-                input, shifted right behind the start code. They are not delayed here: that is the caller's to do.
-            cache_position (Tensor): not used, `past_key_values` tells where the columns lie.
-            cache (tuple): transformers 5's name for `past_key_values`.
-
-        Returns:
-            MusicgenMelodyOutputWithPast
-
-        Raises:
-            InputError: naming the argument, what is wrong and what would be right.
-        """
-        wanted = None if labels is None else decoder_checks.labels(labels, self.config)
-        if wanted is not None and input_ids is None and inputs_embeds is None:
-            input_ids = shift_right(wanted, self.pad_code)
-        ids = (input_ids, inputs_embeds, attention_mask, head_mask)
-        prefix = (encoder_hidden_states, encoder_attention_mask)
-        kept = wants(output_attentions, output_hidden_states, self.config)
-        past_key_values = past_key_values if cache is None else cache
-        decoded = call_melody_decoder(self, *ids, *prefix, past_key_values, use_cache, kept)
-        return returned(_with_heads(self, decoded, wanted), return_dict, self.config)
-
-    __call__ = forward
-
-    def generate(self, *arguments, **named):
-        """The melody models' decoder does not generate by itself: an InputError."""
-        raise InputError("the decoder of a melody model does not generate alone; call generate of the whole model")
+    Raises:
+        InputError: naming the argument, what is wrong and what would be right.
+    """
+    wanted = None if labels is None else decoder_checks.labels(labels, decoder.config)
+    if wanted is not None and input_ids is None and inputs_embeds is None:
+        input_ids = shift_right(wanted, decoder.pad_code)
+    ids = (input_ids, inputs_embeds, attention_mask, head_mask)
+    prefix = (encoder_hidden_states, encoder_attention_mask)
+    kept = wants(output_attentions, output_hidden_states, decoder.config)
+    past_key_values = past_key_values if cache is None else cache
+    decoded = call_melody_decoder(decoder, *ids, *prefix, past_key_values, use_cache, kept)
+    return returned(_with_heads(decoder, decoded, wanted), return_dict, decoder.config)
 
 
 class MusicgenMelodyModel(DecoderAlone):
@@ -150,7 +128,7 @@ class MusicgenMelodyModel(DecoderAlone):
 
     model_type, network = "musicgen_melody_decoder", MelodyStatesDecoder
     count = staticmethod(functools.partial(step_weights, melody=True))
-    forward = construct = passed_to(MelodyStatesDecoder.forward)
+    forward = construct = passed_to(call_melody_states)
 
     @classmethod
     def leaves_out(cls, name):
@@ -174,7 +152,7 @@ class MusicgenMelodyForCausalLM(CausalLM):
 
     model_type, network = "musicgen_melody_decoder", MelodyDecoder
     count = staticmethod(functools.partial(step_weights, melody=True))
-    forward = construct = passed_to(MelodyDecoder.forward)
+    forward = construct = passed_to(call_melody_logits)
     generate = passed_to(MelodyDecoder.generate)
 
 
@@ -237,6 +215,7 @@ def _with_heads(decoder, output, labels, prefix=None):
     return MusicgenMelodyOutputWithPast(loss, logits, *kept, prefix)
 
 
+@serialised
 def forward(
     model,
     input_ids=None,

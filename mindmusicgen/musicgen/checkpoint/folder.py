@@ -17,7 +17,6 @@ from ...families import KINDS
 from ...habits import changed_config, opening, saving
 from ...habits import dtype_name as common_name
 from ...runtime import device as devices
-from ..int8 import quantization as quantizations
 from . import names
 from .audiocraft import LAYOUT as AUDIOCRAFT
 from .audiocraft import open_checkpoint, tokenizer_folder
@@ -90,7 +89,7 @@ def load(
 ):
     """Build a composite and fill it; see `from_pretrained`."""
     model, dtype, device, changes = opening(model, dtype, device, habits or {})
-    quantizations.check(quantization)
+    _check_quantization(quantization)
     devices.use(device)
     if dtype not in (None, "auto"):
         resolve_dtype(dtype)
@@ -130,9 +129,9 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
 def build(cls, config, tensors, dtype, folder, quantization=None):
     """A composite filled with the tensors of a folder, from `open_folder`; `dtype` is MindSpore's."""
     folder = as_folder(folder)
-    quantizations.check(quantization, dtype, cls.model_type)
+    _check_quantization(quantization, dtype, cls.model_type)
     stored = stored_quantization(folder)
-    quantizations.check(stored, dtype, cls.model_type)
+    _check_quantization(stored, dtype, cls.model_type)
     with config_errors(folder.file(CONFIG)):
         generation_config = load_generation_config(folder, config.decoder)
         network = cls(config, dtype=dtype, generation_config=generation_config, quantization=stored, empty=True)
@@ -142,8 +141,19 @@ def build(cls, config, tensors, dtype, folder, quantization=None):
         names.load(network, tensors, folder)
     if quantization and not stored:
         network.quantize(quantization)
-    quantizations.expand_without_kernels(network)
+    if network.quantization:
+        from ..int8.quantization import expand_without_kernels
+
+        expand_without_kernels(network)
     return network
+
+
+def _check_quantization(quantization, *with_what):
+    """`int8.quantization.check`, loaded where there is something to check."""
+    if quantization is not None:
+        from ..int8.quantization import check
+
+        check(quantization, *with_what)
 
 
 def save_huggingface(network, folder, dtype=None, companions=None, habits=None):

@@ -8,6 +8,7 @@ from ...models.quantized import LARGEST_HEAD, FineQuantizedLinear, QuantizedLine
 from ...ops import packing
 from ...ops import quantized as quantized_ops
 from ..decoder import DecoderLayer, MusicgenDecoder
+from ..parts import LogitsDecoder
 
 
 class QuantizedDecoderLayer(DecoderLayer):
@@ -163,3 +164,7 @@ def expand(decoder, config, kind=MusicgenDecoder):
             for own, parameter in cell.parameters_and_names(expand=False):
                 parameter.assign_value(getattr(source, own))
     return made
+
+
+class QuantizedDecoder(LogitsDecoder, QuantizedMusicgenDecoder):
+    """The same, called as transformers' MusicgenForCausalLM is."""

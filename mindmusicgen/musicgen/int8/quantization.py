@@ -35,7 +35,7 @@ def quantise_model(model, quantization):
     """Give a float32 model a quantised decoder; the float one loses its matrices. Nothing happens a second time."""
     check(quantization, model.dtype, model.model_type)
     if model.quantization is None:
-        model.use_decoder(quantise(model.decoder, model.config.decoder, model.networks[1]), quantization)
+        model.use_decoder(quantise(model.decoder, model.config.decoder, model.decoder_of("int8")), quantization)
 
 
 def expand_without_kernels(model):
@@ -43,4 +43,4 @@ def expand_without_kernels(model):
     reason = quantized_ops.why_not()
     if model.quantization and reason:
         warnings.warn(f"int8 weights are expanded to float32, because {reason}", stacklevel=2)
-        model.use_decoder(expand(model.decoder, model.config.decoder, model.networks[0]), None)
+        model.use_decoder(expand(model.decoder, model.config.decoder, model.decoder_of(None)), None)

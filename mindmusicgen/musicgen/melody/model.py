@@ -6,13 +6,12 @@ of "Simple and Controllable Music Generation" (Copet et al., 2023); follows tran
 
 from mindspore import ops
 
-from ...runtime.callers import serialised
-from ..alone.melody import MelodyDecoder
-from ..alone.melody import forward as call_networks
+from ...parts import Elsewhere
 from ..model import MusicgenForConditionalGeneration
 from . import inputs as melody_inputs
 from .decode_loop import MelodyGenerator
 from .decoder import MelodyConditioner, fit_chroma
+from .parts import MelodyDecoder
 
 
 class MusicgenMelodyForConditionalGeneration(MusicgenForConditionalGeneration):
@@ -32,7 +31,8 @@ class MusicgenMelodyForConditionalGeneration(MusicgenForConditionalGeneration):
 
     model_type = "musicgen_melody"
     generator = MelodyGenerator
-    networks = (MelodyDecoder,)
+    decoder_class = MelodyDecoder
+    forward = construct = Elsewhere("musicgen.alone.melody", "forward")
 
     @staticmethod
     def _conditioner(config, dtype):
@@ -40,8 +40,6 @@ class MusicgenMelodyForConditionalGeneration(MusicgenForConditionalGeneration):
 
     def _prepare(self, text, audio, generation_config, arguments, seed):
         return melody_inputs.prepare(self, text, audio, generation_config, arguments, seed)
-
-    forward = construct = serialised(call_networks)
 
     def logits(self, input_ids, attention_mask, decoder_input_ids, input_features):
         """Logits for known codes and nothing else, by the networks that generate; compiles with `mindspore.jit`.

@@ -25,7 +25,7 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
 
     @staticmethod
     def _extractor():
-        from ..feature_extractors import MusicgenMelodyFeatureExtractor
+        from .feature_extractor import MusicgenMelodyFeatureExtractor
 
         return MusicgenMelodyFeatureExtractor
 
