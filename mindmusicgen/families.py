@@ -49,6 +49,7 @@ PART_CONFIGS = {  # model_type of the config of one network: its class at the to
     "musicgen_melody_decoder": "MusicgenMelodyDecoderConfig",
 }
 CONFIGS = {kind: found.config for kind, found in KINDS.items()} | PART_CONFIGS
+EXPORTED = "musicgen"  # the kind of model that `export` writes as MindIR files
 FOREIGN = {"audiocraft": "musicgen"}  # layouts of folders that say no model_type: what they hold
 
 

@@ -4,16 +4,17 @@ import contextlib
 import os
 import sys
 import time
+from dataclasses import replace
 
 from ..errors import InputError
 from ..language import said
 from ..runtime.telling import quoted, tell
 from ..sound.recipe import recipe_comment
 from . import flags
+from .job import Job
 from .like import make_like
 from .outputs import each_anyway, free_paths, output_paths, write_clip
 from .play import check_player, play
-from .request import prepare, recipe
 
 
 def add_generate(parser):
@@ -93,37 +94,51 @@ def _add_files(group):
 
 def run_generate(arguments, interrupts):
     """`mindmusicgen generate`"""
-    arguments.prompts = [line for word in arguments.prompts for line in _lines(word)]
-    if arguments.like:
-        make_like(arguments)
-    _check_generate(arguments)
-    flags.opening(arguments.mindir or arguments.model or "demo")
-    flags.use_device(arguments)
-    if arguments.output == "-":
+    job = Job.of(arguments)
+    job = replace(job, prompts=[line for word in job.prompts for line in _lines(word)])
+    if job.like:
+        job = make_like(job)
+    _check_generate(job)
+    flags.opening(job.mindir or job.model or "demo")
+    flags.use_device(job)
+    family, folder = _family(job)
+    if job.output == "-":
         with _standard_output() as pipe:
-            _stream(arguments, interrupts, pipe)
+            _stream(job, family, folder, interrupts, pipe)
         return
-    model, inputs, options = prepare(arguments)
-    started = time.perf_counter()
+    work = family.prepare(job, folder)
+    model, started = work.model, time.perf_counter()
     interrupts.check()
-    with _enough_memory(arguments, model, options):
-        made = model.generate(**inputs, **options, return_dict_in_generate=True)
+    with family.memory_for(job, work):
+        made = model.generate(**work.inputs, **work.options, return_dict_in_generate=True)
     interrupts.check()
     audio = made.audio_values.asnumpy()
     taken = time.perf_counter() - started
-    paths, codes, pictures = _paths(arguments)  # asked for now: minutes have passed
+    paths, codes, pictures = _paths(job)  # asked for now: minutes have passed
     with each_anyway() as attempt:  # what took minutes is not lost because something else cannot be written
         for number, (path, clip, seed) in enumerate(zip(paths, audio, made.seeds, strict=True)):
-            comment = recipe_comment(recipe(arguments, options, number // arguments.copies, seed))
-            attempt(write_clip, arguments, path, clip, model.sampling_rate, f", seed {seed}", comment)
-        if arguments.codes:
+            comment = recipe_comment(family.recipe(job, work, number // job.copies, seed))
+            attempt(write_clip, job, path, clip, model.sampling_rate, f", seed {seed}", comment)
+        if job.codes:
             attempt(_write_codes, codes[0], made.audio_codes, model)
-        if arguments.plot:
-            attempt(_plot, arguments, pictures, audio, made.audio_codes.asnumpy(), model)
+        if job.plot:
+            attempt(_plot, job, pictures, audio, made.audio_codes.asnumpy(), model)
     seconds = audio.shape[0] * audio.shape[2] / model.sampling_rate
     tell(said(f"{taken:.1f} s for {seconds:.1f} s of music"), error=True)
-    for path in paths if arguments.play else ():
+    for path in paths if job.play else ():
         play(path, interrupts)
+
+
+def _family(job):
+    """What the model's family does with a job, its `command` module; and the model's folder, None for exported files."""
+    from ..auto import part_of_family
+    from ..checkpoint.source import resolve
+    from ..families import EXPORTED, room
+
+    if job.mindir:
+        return room(EXPORTED, "command"), None
+    folder = resolve(job.model or "demo", **flags.source(job))
+    return part_of_family(folder, "command"), folder
 
 
 def _lines(word):
@@ -144,17 +159,13 @@ def _lines(word):
     return [line for line in lines if line]
 
 
-def _pieces(arguments):
-    return max(len(arguments.prompts), 1) * arguments.copies
-
-
-def _paths(arguments):
+def _paths(job):
     """Files to write, none of which is there: of the pieces, of the codes, of the pictures."""
-    wanted = [(arguments.output, _pieces(arguments))]
-    wanted += [(arguments.codes, 1)] if arguments.codes else []
-    wanted += [(arguments.plot, _pieces(arguments))] if arguments.plot else []
-    found = free_paths(wanted, arguments.force)
-    pieces, codes = found.pop(0), found.pop(0) if arguments.codes else []
+    wanted = [(job.output, job.pieces)]
+    wanted += [(job.codes, 1)] if job.codes else []
+    wanted += [(job.plot, job.pieces)] if job.plot else []
+    found = free_paths(wanted, job.force)
+    pieces, codes = found.pop(0), found.pop(0) if job.codes else []
     return pieces, codes, found[0] if found else []
 
 
@@ -165,61 +176,59 @@ def _write_codes(path, codes, model):
     tell(said(f"{path}: codes"))
 
 
-def _check_generate(arguments):
+def _check_generate(job):
     """Refuse what can be refused before anything is loaded."""
     from ..audio import check_output
     from ..codes_file import check_codes_path
     from ..words import check_words
 
-    if arguments.copies < 1:
-        raise InputError(f"copies is {arguments.copies}; expected a whole number of at least 1")
-    pieces = _pieces(arguments)
-    if arguments.output == "-":
+    if job.copies < 1:
+        raise InputError(f"copies is {job.copies}; expected a whole number of at least 1")
+    pieces = job.pieces
+    if job.output == "-":
         if pieces > 1:
             raise InputError(f"standard output takes one piece, not {pieces}; give one prompt, or --output FILE")
-        if arguments.normalize not in (None, "none") or arguments.bit_depth not in (None, 16) or arguments.codes:
+        if job.normalize not in (None, "none") or job.bit_depth not in (None, 16) or job.codes:
             raise InputError("a stream has 16 bit, is not normalized and keeps no codes; use --output FILE for that")
-        if arguments.plot:
+        if job.plot:
             raise InputError("a stream keeps nothing to draw; use --output FILE with --plot")
-        if arguments.play:
+        if job.play:
             raise InputError("a stream goes to whatever plays it; use --output FILE with --play")
-    elif arguments.raw:
+    elif job.raw:
         raise InputError("--raw belongs to --output -; a file has a header")
     else:
-        for path in (*output_paths(arguments.output, pieces), *_paths(arguments)[0]):
-            check_output(path, arguments.bit_depth)
-        if arguments.play:
-            check_player(arguments.output)
-    if arguments.codes:
-        check_codes_path(arguments.codes)
-    if arguments.plot:
+        for path in (*output_paths(job.output, pieces), *_paths(job)[0]):
+            check_output(path, job.bit_depth)
+        if job.play:
+            check_player(job.output)
+    if job.codes:
+        check_codes_path(job.codes)
+    if job.plot:
         from ..display import check_picture
 
-        for path in output_paths(arguments.plot, pieces):
+        for path in output_paths(job.plot, pieces):
             check_picture(path)
-    for prompt in arguments.prompts:
+    for prompt in job.prompts:
         check_words("a prompt", prompt)
-    if arguments.negative_prompt is not None and not arguments.prompts:
+    if job.negative_prompt is not None and not job.prompts:
         raise InputError("a negative prompt needs a prompt beside it; describe the music as well")
-    if arguments.negative_prompt is not None:
-        check_words("the negative prompt", arguments.negative_prompt)
-    if arguments.mindir and (arguments.output == "-" or arguments.melody or arguments.quantization):
+    if job.negative_prompt is not None:
+        check_words("the negative prompt", job.negative_prompt)
+    if job.mindir and (job.output == "-" or job.melody or job.quantization):
         raise InputError(
             "--mindir makes files from text and audio prompts; leave --output -, --melody, --quantization out"
         )
-    for name, given in (("audio prompts", arguments.audio), ("melodies", arguments.melody)):
-        if given and len(given) not in (1, max(len(arguments.prompts), 1)):
-            raise InputError(
-                f"there are {len(given)} {name} for {len(arguments.prompts)} prompts; give one, or one each"
-            )
+    for name, given in (("audio prompts", job.audio), ("melodies", job.melody)):
+        if given and len(given) not in (1, max(len(job.prompts), 1)):
+            raise InputError(f"there are {len(given)} {name} for {len(job.prompts)} prompts; give one, or one each")
 
 
-def _plot(arguments, paths, audio, codes, model):
+def _plot(job, paths, audio, codes, model):
     """A picture of each piece."""
     from ..display import plot_piece, save_picture
 
     for number, path in enumerate(paths):
-        prompt = arguments.prompts[number // arguments.copies] if arguments.prompts else ""
+        prompt = job.prompts[number // job.copies] if job.prompts else ""
         title = prompt if len(prompt) <= 80 else prompt[:77] + "..."
         title = title.replace("$", r"\$")  # two of them would begin a formula
         save_picture(plot_piece(audio[number], model.sampling_rate, codes[number], model.frame_rate, title), path)
@@ -239,12 +248,12 @@ def _standard_output():
         pipe.close()
 
 
-def _stream(arguments, interrupts, pipe):
+def _stream(job, family, folder, interrupts, pipe):
     """Generate one piece into a pipe, second by second."""
     from ..audio import PcmStream
 
-    model, inputs, options = prepare(arguments)
-    options["seed"] = _seed(options["seed"])
+    work = family.prepare(job, folder)
+    model, options = work.model, work.options | {"seed": _seed(work.options["seed"])}
     tell(said(f"seed {options['seed']}"), error=True)
     total, output = None, None
 
@@ -254,12 +263,12 @@ def _stream(arguments, interrupts, pipe):
 
     hop = model.config.audio_encoder.hop_length
     try:
-        with _enough_memory(arguments, model, options):
-            for chunk in model.stream(**inputs, **options, callback=see):
+        with family.memory_for(job, work):
+            for chunk in model.stream(**work.inputs, **options, callback=see):
                 interrupts.check()
                 audio = chunk.asnumpy()[0]
                 if output is None:
-                    output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not arguments.raw)
+                    output = PcmStream(pipe, model.sampling_rate, len(audio), total * hop, header=not job.raw)
                 output.write(audio)
     except BrokenPipeError:
         stopped = said(f"whoever listened has stopped; {_streamed(output)}")
@@ -279,13 +288,3 @@ def _seed(seed):
     import secrets
 
     return secrets.randbits(31) if seed is None else seed
-
-
-def _enough_memory(arguments, model, options):
-    """While pieces are made: what fits, if they do not."""
-    if arguments.mindir:  # runs without the modules of the networks
-        return contextlib.nullcontext()
-    from ..musicgen.checkpoint.info import enough_memory
-
-    seconds = options["duration"] if "duration" in options else arguments.max_new_tokens / model.frame_rate
-    return enough_memory(model, seconds, _pieces(arguments))

@@ -1,6 +1,7 @@
 """`generate --like FILE`: the recipe in a file takes the place of what the command line does not say."""
 
 import os
+from dataclasses import replace
 
 from ..errors import InputError
 from ..runtime.telling import quoted
@@ -50,47 +51,45 @@ def read_recipe(path):
     return recipe
 
 
-def make_like(arguments):
-    """Fill in what the command line left out from the recipe of `arguments.like`.
+def make_like(job):
+    """The job with what the command line left out filled in from the recipe of `job.like`.
 
     Raises:
         InputError: as `read_recipe`; and for what a recipe only names, if that is not found.
     """
-    path, recipe = arguments.like, read_recipe(arguments.like)
-    given = {name for name in (*TAKEN, *LENGTH) if getattr(arguments, name) is not None}
-    for name in TAKEN:
-        if name in recipe and name not in given:
-            setattr(arguments, name, recipe[name])
+    path, recipe = job.like, read_recipe(job.like)
+    given = {name for name in (*TAKEN, *LENGTH) if getattr(job, name) is not None}
+    filled = {name: recipe[name] for name in TAKEN if name in recipe and name not in given}
     if not given.intersection(LENGTH):
-        for name in LENGTH:
-            setattr(arguments, name, recipe.get(name))
+        filled |= {name: recipe.get(name) for name in LENGTH}
     if recipe.get("do_sample") is False and not given.intersection(SAMPLING):
-        arguments.greedy = True
-    if isinstance(arguments.guidance_scale, list):
-        arguments.guidance_scale = tuple(arguments.guidance_scale)
-    if not arguments.prompts and "prompt" in recipe:
-        arguments.prompts = [recipe["prompt"]]
-    for text in (*arguments.prompts, arguments.negative_prompt or ""):
+        filled["greedy"] = True
+    if isinstance(filled.get("guidance_scale"), list):
+        filled["guidance_scale"] = tuple(filled["guidance_scale"])
+    if not job.prompts and "prompt" in recipe:
+        filled["prompts"] = [recipe["prompt"]]
+    for text in (*filled.get("prompts", job.prompts), filled.get("negative_prompt", job.negative_prompt) or ""):
         if text in recipe.values() and is_shortened(text):
             raise InputError(f"{quoted(path)} holds the beginning of its prompt alone, which was long; give it whole")
     for name in ("audio", "melody"):
-        if getattr(arguments, name) is None and name in recipe:
-            setattr(arguments, name, [_found(path, str(file), name) for file in recipe[name]])
-    _sound(arguments, recipe)
-    if arguments.model is None and arguments.mindir is None:
-        arguments.model = _model(path, recipe["model"])
-        arguments.weights = recipe.get("weights")
+        if getattr(job, name) is None and name in recipe:
+            filled[name] = [_found(path, str(file), name) for file in recipe[name]]
+    if job.model is None and job.mindir is None:
+        filled |= {"model": _model(path, recipe["model"]), "weights": recipe.get("weights")}
+    return replace(job, **filled, **_sound(job, recipe))
 
 
-def _sound(arguments, recipe):
+def _sound(job, recipe):
     """How the samples become a file; a bit depth belongs to a kind of file."""
     from ..audio import NORMALIZATIONS
 
-    if arguments.normalize is None and recipe.get("normalize") in NORMALIZATIONS and arguments.output != "-":
-        arguments.normalize = recipe["normalize"]
-    same = os.path.splitext(arguments.output)[1].lower() == os.path.splitext(arguments.like)[1].lower()
-    if arguments.bit_depth is None and same:
-        arguments.bit_depth = recipe.get("bit_depth")
+    filled = {}
+    if job.normalize is None and recipe.get("normalize") in NORMALIZATIONS and job.output != "-":
+        filled["normalize"] = recipe["normalize"]
+    same = os.path.splitext(job.output)[1].lower() == os.path.splitext(job.like)[1].lower()
+    if job.bit_depth is None and same:
+        filled["bit_depth"] = recipe.get("bit_depth")
+    return filled
 
 
 def _found(path, name, what):

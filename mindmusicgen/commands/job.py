@@ -1,0 +1,69 @@
+"""What one call of `generate` is to make: its words, once they are parsed, and nothing that is found out later."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Job:
+    """The words of `generate`; None where nothing was said. The command line, a page and tests make the same.
+
+    Attributes:
+        prompts (list[str]): what the pieces should be; empty for whatever the model likes.
+        model (str): folder or hub id; None is the demo.
+        mindir (str): folder of exported files, in place of a model.
+        duration (float), max_new_tokens (int), extend_stride (float): how long, as in `generate`.
+        audio, melody (list[str]): files to continue, and whose tune to follow; one, or one a prompt.
+        negative_prompt (str): what the music should not be.
+        like (str): the piece whose recipe filled this in; weights (str): the fingerprint in that recipe.
+        copies (int): pieces for each prompt; seed (int): of the first piece.
+        output (str), codes (str), plot (str): files to write; "-" streams to standard output.
+        force (bool): write over files; raw (bool): a stream without a header; play (bool): play what was made.
+        normalize (str), bit_depth (int): as in `write_audio`.
+        guidance_scale, temperature, top_k, top_p: as in `generate`; greedy (bool): no sampling.
+        device (str), device_id (int), dtype (str), quantization (str): what computes, and how exactly.
+        revision (str), cache_dir (str), local_files_only (bool): where models come from.
+    """
+
+    prompts: list
+    model: str | None = None
+    mindir: str | None = None
+    duration: float | None = None
+    max_new_tokens: int | None = None
+    extend_stride: float | None = None
+    audio: list | None = None
+    melody: list | None = None
+    negative_prompt: str | None = None
+    like: str | None = None
+    weights: str | None = None
+    copies: int = 1
+    seed: int | None = None
+    output: str = "out.wav"
+    codes: str | None = None
+    plot: str | None = None
+    force: bool = False
+    raw: bool = False
+    play: bool = False
+    normalize: str | None = None
+    bit_depth: int | None = None
+    guidance_scale: float | tuple | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    greedy: bool = False
+    device: str | None = None
+    device_id: int | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+
+    @classmethod
+    def of(cls, arguments):
+        """From the command line's argparse.Namespace."""
+        return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
+
+    @property
+    def pieces(self):
+        """How many pieces there will be."""
+        return max(len(self.prompts), 1) * self.copies
