@@ -20,11 +20,10 @@ from mindmusicgen.checkpoint.native import stored_quantization
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_safetensors
 from mindmusicgen.checkpoint.source import NATIVE
 from mindmusicgen.generation import sampling
-from mindmusicgen.models import quantized as models
 from mindmusicgen.models.quantized import QuantizedLinear
 from mindmusicgen.musicgen.checkpoint.convert import convert
 from mindmusicgen.musicgen.checkpoint.info import describe
-from mindmusicgen.musicgen.int8.decoder import QuantizedMusicgenDecoder
+from mindmusicgen.musicgen.int8.decoder import QuantizedMusicgenDecoder, expand
 from mindmusicgen.ops import native, packing
 from mindmusicgen.ops import quantized as quantized_ops
 from mindmusicgen.ops.memory import Arena
@@ -465,7 +464,7 @@ def test_steps_equal_those_of_the_plain_operations(use_kernels, quad, tmp_path, 
     """Greedy codes with the kernels, and with the same rounded weights in float32 and a float cache."""
     model, inputs = open_int8(quad, tmp_path / "quad"), tokens(quad, prompts)
     found = codes_of(model, inputs, guidance_scale=guidance)
-    model.use_decoder(models.expand(model.decoder, model.config.decoder), None)
+    model.use_decoder(expand(model.decoder, model.config.decoder), None)
     expected = codes_of(model, inputs, guidance_scale=guidance)
     assert found.shape == expected.shape and (found == expected).mean() > 0.8
 

@@ -130,7 +130,7 @@ def run_generate(arguments, interrupts):
 
 
 def _family(job):
-    """What the model's family does with a job, its `command` module; and the model's folder, None for exported files."""
+    """What the model's family does with a job, its `command` module; and the model's folder, None without one."""
     from ..auto import part_of_family
     from ..checkpoint.source import resolve
     from ..families import EXPORTED, room

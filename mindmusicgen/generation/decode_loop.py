@@ -125,7 +125,11 @@ class StepGraphs(nn.Cell):
         raise NotImplementedError
 
     def pick(self, logits, forced, uniforms, scale, filters):
-        """Logits [B, K, V] to the next column [B, K]; what is forced wins over what is chosen."""
+        """Logits [B, K, V] to the next column [B, K]."""
+        return self.chosen(logits, forced, uniforms, filters)
+
+    def chosen(self, logits, forced, uniforms, filters):
+        """The same for a `pick` of a family's, which cannot say `super()` in a graph; what is forced wins."""
         sampled = choose(filter_logits(logits, *filters), uniforms)
         return ops.select(forced == FREE, sampled, forced)
 

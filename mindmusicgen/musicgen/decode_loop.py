@@ -103,4 +103,4 @@ class DecodeGraphs(StepGraphs):
     def pick(self, logits, forced, uniforms, scale, filters):
         """Logits [R, K, V] to the next column [B, K]."""
         logits = guide(logits, scale) if self.guided else logits
-        return super().pick(logits, forced, uniforms, scale, filters)
+        return self.chosen(logits, forced, uniforms, filters)
