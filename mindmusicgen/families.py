@@ -12,6 +12,7 @@ class Kind:
         room (str): the family's folder in this package.
         config, model, processor (str): names of classes at the top of this package.
         extractor (str): feature_extractor_type of its preprocessor_config.json, if it has one.
+        published (str): how the names of its models on the hub begin, whose sizes are known without a download.
         parts (dict[str, str]): its networks: what the whole calls each, and the model_type of a config of its own.
     """
 
@@ -20,6 +21,7 @@ class Kind:
     model: str
     processor: str
     extractor: str = ""
+    published: str = ""
     parts: dict = field(default_factory=dict)
 
 
@@ -31,6 +33,7 @@ KINDS = {
         "MusicgenForConditionalGeneration",
         "MusicgenProcessor",
         "EncodecFeatureExtractor",
+        "facebook/musicgen-",
         _MUSICGEN | {"decoder": "musicgen_decoder"},
     ),
     "musicgen_melody": Kind(
@@ -39,6 +42,7 @@ KINDS = {
         "MusicgenMelodyForConditionalGeneration",
         "MusicgenMelodyProcessor",
         "MusicgenMelodyFeatureExtractor",
+        "facebook/musicgen-",
         _MUSICGEN | {"decoder": "musicgen_melody_decoder"},
     ),
 }

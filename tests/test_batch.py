@@ -19,10 +19,10 @@ from random_checkpoint import build  # noqa: E402
 
 from mindmusicgen import InputError, cli  # noqa: E402
 from mindmusicgen.audio import write_audio  # noqa: E402
-from mindmusicgen.batch import run  # noqa: E402
 from mindmusicgen.batch.pieces import batches, fingerprint, plan  # noqa: E402
 from mindmusicgen.batch.prompts import read_prompts  # noqa: E402
 from mindmusicgen.batch.ranks import rank_and_size  # noqa: E402
+from mindmusicgen.musicgen import batching  # noqa: E402
 from mindmusicgen.sound.recipe import recipe_comment  # noqa: E402
 
 TEXTS = ("calm piano", "80s pop track with bassy drums", "techno")
@@ -203,7 +203,7 @@ def test_a_changed_model_is_noticed(model, tmp_path):
 
 def test_failures_are_listed_and_not_fatal(alone, model, tmp_path, capsys, monkeypatch):
     path, output = write_lines(tmp_path / "p.jsonl", *({"text": text} for text in TEXTS)), tmp_path / "out"
-    clips = run.Maker.clips
+    clips = batching.Maker.clips
 
     def failing(maker, prompts):
         if any(prompt.text == TEXTS[1] for prompt in prompts):
@@ -211,7 +211,7 @@ def test_failures_are_listed_and_not_fatal(alone, model, tmp_path, capsys, monke
         return clips(maker, prompts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Maker, "clips", failing)
+        patch.setattr(batching.Maker, "clips", failing)
         assert make(model, path, output) == 1
     assert sorted(os.listdir(output)) == ["00001.wav", "00003.wav", "failures.jsonl"]
     (failure,) = map(json.loads, (output / "failures.jsonl").read_text().splitlines())

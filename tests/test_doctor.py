@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, MusicgenProcessor, cli
 from mindmusicgen.checkpoint.source import DEMO
-from mindmusicgen.doctor import command, environment
+from mindmusicgen.doctor import command, environment, results
 from mindmusicgen.doctor import operators as operator_checks
 from mindmusicgen.doctor.report import Report
 from mindmusicgen.musicgen.doctor import checks, golden
@@ -37,11 +37,11 @@ def stages():
     return opened()
 
 
-def results(stages, gold, *names, dtype="float32"):
+def results_of(stages, gold, *names, dtype="float32"):
     """Results of some stages, by name."""
     listed = [check for check in checks.stage_checks(stages, gold, "CPU", dtype) if check.name in names]
     assert len(listed) == len(names)
-    return {check.name: checks.run("stage", check) for check in listed}
+    return {check.name: results.run("stage", check) for check in listed}
 
 
 class TestGolden:
@@ -82,10 +82,10 @@ class TestStages:
         for name, parameter in harm.items():
             kept = Tensor(parameter.asnumpy().copy())
             parameter.set_data(kept * 1.1 + 0.01)
-            found = results(stages, gold, *harm)
+            found = results_of(stages, gold, *harm)
             parameter.set_data(kept)
             assert [key for key, result in found.items() if not result.passed] == [name]
-        assert all(result.passed for result in results(stages, gold, *harm).values())
+        assert all(result.passed for result in results_of(stages, gold, *harm).values())
 
     def test_a_cache_that_is_not_written_is_named(self, gold):
         """The first column is right without one, the others are not."""
@@ -93,17 +93,17 @@ class TestStages:
         for layer in stages.model.decoder.layers:
             layer.self_attn.cached_attention.kernel = None
             layer.self_attn.cached_attention.plain = types.MethodType(without_cache, layer.self_attn.cached_attention)
-        found = results(stages, gold, STEP)[STEP]
+        found = results_of(stages, gold, STEP)[STEP]
         assert not found.passed and found.error > 0.01
         assert found.detail == "wrong from column 1 on, columns before are right: look at the cache"
 
     def test_wrong_sampling_is_named(self, stages, gold):
         wrong = gold | {"uniforms": np.clip(gold["uniforms"] + 0.3, 0, 0.99)}
-        assert not results(stages, wrong, "sampling")["sampling"].passed
+        assert not results_of(stages, wrong, "sampling")["sampling"].passed
 
     def test_a_wrong_tokenizer_is_named(self, stages, gold):
         wrong = gold | {"prompts": np.array(["something else", "techno"])}
-        assert not results(stages, wrong, "tokenizer")["tokenizer"].passed
+        assert not results_of(stages, wrong, "tokenizer")["tokenizer"].passed
 
     def test_float16_is_judged_by_teacher_forcing(self, gold):
         found = results(opened("float16"), gold, "text encoder", STEP, dtype="float16")
@@ -129,18 +129,18 @@ class TestOperators:
     def test_a_wrong_kernel_is_named(self, monkeypatch):
         monkeypatch.setattr(operator_checks, "matmul_transposed", wrong_product)
         listed = [check for check in operator_checks.checks("CPU") if check.name.startswith(("linear", "gelu"))]
-        wrong = [check.name for check in listed if not checks.run("operator", check).passed]
+        wrong = [check.name for check in listed if not results.run("operator", check).passed]
         assert wrong and all(name.startswith("linear") for name in wrong) and len(wrong) < len(listed)
 
     def test_an_operator_that_cannot_run_is_a_result(self):
-        found = checks.run("operator", types.SimpleNamespace(name="layer norm", run=no_kernel))
+        found = results.run("operator", types.SimpleNamespace(name="layer norm", run=no_kernel))
         assert not found.passed and found.error is None
         assert found.detail == "RuntimeError: Unsupported op [LayerNorm] on Ascend"
 
     @pytest.mark.parametrize(("error", "passed"), [(0.0, True), (1.0, True), (1.1, False), (np.nan, False)])
     def test_only_finite_errors_within_the_tolerance_pass(self, error, passed):
         check = types.SimpleNamespace(name="x", run=lambda: (error, 1.0))
-        assert checks.run("operator", check).passed is passed
+        assert results.run("operator", check).passed is passed
 
 
 class TestReport:
@@ -152,8 +152,8 @@ class TestReport:
 
     def test_it_names_all_that_is_wrong(self, tmp_path, capsys):
         report = Report(str(tmp_path / "r.json"))
-        report.result(checks.Result("operator", "gelu", 1e-7, 1e-4, True, 0.1, ""))
-        report.result(checks.Result("operator", "linear", float("inf"), 1e-4, False, 0.1, ""))
+        report.result(results.Result("operator", "gelu", 1e-7, 1e-4, True, 0.1, ""))
+        report.result(results.Result("operator", "linear", float("inf"), 1e-4, False, 0.1, ""))
         assert report.finish(1.0) is False
         kept = json.loads((tmp_path / "r.json").read_text())
         assert kept["verdict"] == "failed" and kept["problems"] == ["wrong operators: linear"]

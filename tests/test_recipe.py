@@ -9,7 +9,7 @@ import soundfile
 
 from mindmusicgen import cli
 from mindmusicgen.audio import read_comment, write_audio
-from mindmusicgen.batch import run
+from mindmusicgen.musicgen import batching
 from mindmusicgen.sound.recipe import LONGEST_COMMENT, recipe_comment
 
 TONES = 0.3 * np.sin(np.arange(90000) / np.array([[20], [33]])).astype(np.float32)
@@ -80,13 +80,13 @@ def test_batches_are_computed_alike_whatever_is_there(little_model, tmp_path, ca
     texts = ("a", "b", "\0" * 600, "d", "e")
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     words = ["batch", str(tmp_path / "p.jsonl"), "--model", little_model, "--duration", "0.2", "--batch-size", "2"]
-    seen, clips = [], run.Maker.clips
+    seen, clips = [], batching.Maker.clips
 
     def noted(maker, prompts):
         seen.append([prompt.line for prompt in prompts])
         return clips(maker, prompts)
 
-    monkeypatch.setattr(run.Maker, "clips", noted)
+    monkeypatch.setattr(batching.Maker, "clips", noted)
     out = tmp_path / "out"
     assert cli.main([*words, "--output", str(out)]) == 0
     undisturbed, whole = {file.name: file.read_bytes() for file in out.iterdir()}, list(seen)

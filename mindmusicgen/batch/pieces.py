@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 from .. import __version__
 from ..audio import read_comment
+from ..auto import part_of_family
 from ..checkpoint.fingerprint import fingerprint
 from ..errors import InputError
-from ..generation.decode_loop import TEXT_BUCKETS, bucket
-from ..musicgen import settings
-from ..musicgen.checkpoint.folder import load_config, load_generation_config
-from ..musicgen.processing import MAX_TOKENS
 from ..sound.recipe import recipe_comment
 from .prompts import Prompt, at_line
 
@@ -70,30 +67,16 @@ def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None, **
     Raises:
         InputError: naming the file, the line and what is wrong with it.
     """
-    config = load_config(folder, **where)
-    defaults = load_generation_config(folder, config.decoder)
+    planner = part_of_family(folder, "batching").Planner(folder, tokenizer, **where)
     known = {"mindmusicgen": __version__, **(more or {}), "weights": fingerprint(folder)}
     pieces = []
     for prompt in prompts:
         try:
-            chosen = settings.resolve(config, defaults, prompt.settings, 1, 0, prompt.seed)
-            if prompt.negative_text and not chosen.guided:
-                raise InputError("a negative text works through guidance; give a guidance_scale above 1")
+            samples, group = planner.plan(prompt)
         except InputError as error:
             raise at_line(source, prompt.line, error) from error
-        texts = [text for text in (prompt.text, prompt.negative_text) if text]
-        tokens = max(len(tokenizer(text, verbose=False)["input_ids"]) for text in texts)
-        width = bucket(min(tokens, MAX_TOKENS), TEXT_BUCKETS)
-        same = json.dumps(prompt.settings, sort_keys=True)
-        pieces.append(
-            Piece(
-                prompt,
-                os.path.join(output, f"{prompt.id}.{ending}"),
-                known | _recipe_of(prompt),
-                chosen.plan.frames * config.audio_encoder.hop_length,
-                (chosen.plan.frames, width, prompt.negative_text is not None, same),
-            )
-        )
+        path = os.path.join(output, f"{prompt.id}.{ending}")
+        pieces.append(Piece(prompt, path, known | _recipe_of(prompt), samples, group))
     return sorted(pieces, key=lambda piece: (piece.group, piece.prompt.line))
 
 

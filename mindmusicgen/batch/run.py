@@ -8,56 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..audio import write_audio
-from ..auto import AutoProcessor, model_class
-from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..language import said
-from ..musicgen.checkpoint.info import enough_memory
 from ..runtime.files import whole_file
 from ..runtime.telling import tell
 from ..sound.recipe import recipe_comment
 
 FAILURES = "failures"  # name of the file that lists them
-
-
-class Maker:
-    """A model that turns batches of prompts into clips.
-
-    Args:
-        folder (str): the model's folder, or "demo".
-        dtype (str): float32 or float16.
-        quantization (str): "int8" or None.
-        source (dict): cache_dir and local_files_only, for what a folder only names.
-    """
-
-    def __init__(self, folder, dtype="float32", quantization=None, source=None):
-        folder = resolve(folder)
-        self.processor = AutoProcessor.from_pretrained(folder, **(source or {}))
-        opened = model_class(folder).from_pretrained(folder, dtype=dtype, quantization=quantization, **(source or {}))
-        self.model = opened.run_eagerly()  # which decodes one clip at a time: it is then the same in every batch
-
-    @property
-    def sampling_rate(self):
-        """Samples per second of the clips."""
-        return self.model.sampling_rate
-
-    def clips(self, prompts):
-        """One batch.
-
-        Args:
-            prompts (list[Prompt]): with the same settings.
-
-        Returns:
-            numpy.ndarray: float32, [B, channels, samples].
-        """
-        negative = [prompt.negative_text for prompt in prompts]
-        inputs = self.processor(
-            text=[prompt.text for prompt in prompts], negative_text=negative if negative[0] is not None else None
-        )
-        seeds = [prompt.seed for prompt in prompts]
-        with enough_memory(self.model, prompts[0].settings["duration"], len(prompts)):
-            one = {"num_return_sequences": 1, "return_dict_in_generate": False}  # whatever the model's config says
-            return self.model.generate(**inputs, **prompts[0].settings, **one, seed=seeds).asnumpy()
 
 
 @dataclass

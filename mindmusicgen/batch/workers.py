@@ -7,9 +7,10 @@ and a batch whose worker died can be given to another: nothing is lost, and noth
 import os
 from collections import Counter, deque
 
+from ..auto import part_of_family
 from ..errors import InputError
 from ..runtime import device as devices
-from .run import Maker, attempts, deliver, reason_of
+from .run import attempts, deliver, reason_of
 
 TRIES = 3  # workers that may die over a batch, then over each of its pieces, before it counts as failed
 
@@ -18,13 +19,13 @@ class Worker:
     """What runs in a worker's process.
 
     Args:
-        maker (dict): arguments of `Maker`.
+        maker (dict): arguments of a family's `Maker`.
         device (str): CPU, Ascend or None for MindSpore's choice; of several NPUs Ray shows a worker one.
     """
 
     def __init__(self, maker, device=None):
         devices.use(device)
-        self.maker = Maker(**maker)
+        self.maker = part_of_family(maker["folder"], "batching").Maker(**maker)
 
     def make(self, batch):
         """The list of what `attempts` yields for a batch, and the clips' sampling rate."""
@@ -37,7 +38,7 @@ class Pool:
     Args:
         count (int): workers.
         address (str): of the cluster's head; None for RAY_ADDRESS, else a cluster of this machine.
-        maker (dict): arguments of `Maker`; the model's folder must exist on every machine.
+        maker (dict): arguments of a family's `Maker`; the model's folder must exist on every machine.
         device (str): as in `Worker`.
 
     Raises:

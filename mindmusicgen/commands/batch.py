@@ -51,6 +51,6 @@ def run_batch(arguments, interrupts):
     arguments.normalize = arguments.normalize or "none"
     if arguments.workers is None:  # else this process computes nothing
         flags.use_device(arguments)
-    from .batch_run import batch
+    from ..batch.command import batch
 
     return batch(arguments, interrupts)

@@ -54,14 +54,15 @@ def run_encode(arguments, interrupts):
 def run_decode(arguments, interrupts):
     """`mindmusicgen decode`"""
     from ..audio import check_output
+    from ..auto import part_of_family
     from ..checkpoint.source import resolve
     from ..codes_file import load_codes
-    from ..musicgen.checkpoint.folder import load_config
 
     check_output(arguments.output, arguments.bit_depth)
     flags.use_device(arguments)
     folder = resolve(arguments.model, **flags.source(arguments))
-    codes = load_codes(arguments.codes, load_config(folder, **flags.where(arguments)))
+    config = part_of_family(folder, "checkpoint.folder").load_config(folder, **flags.where(arguments))
+    codes = load_codes(arguments.codes, config)
     for path in free_paths([(arguments.output, len(codes))], arguments.force)[0]:
         check_output(path, arguments.bit_depth)
     model = flags.load(arguments, folder)

@@ -33,19 +33,27 @@ def run_info(arguments, interrupts):
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
         _tell_piece(arguments.model, arguments.json)
         return
-    from ..checkpoint.source import resolve
-    from ..musicgen.checkpoint.info import describe
-    from ..musicgen.checkpoint.sizes import PUBLISHED
-
-    folder = arguments.model
-    if folder not in PUBLISHED:
-        folder = resolve(folder, **flags.source(arguments))
-    elif not os.path.isdir(folder):  # their sizes are known: nothing is downloaded to say them
-        with contextlib.suppress(InputError):
-            folder = resolve(folder, **(flags.source(arguments) | {"local_files_only": True}))
-    said = describe(folder, arguments.duration, arguments.batch, arguments.table, **flags.where(arguments))
+    folder, family = _found(arguments)
+    said = family.describe(folder, arguments.duration, arguments.batch, arguments.table, **flags.where(arguments))
     for line in said.split("\n"):
         tell(line)
+
+
+def _found(arguments):
+    """A model's folder, or its name on the hub if its sizes are known without a download; and its family's `info`."""
+    from ..auto import part_of_family
+    from ..checkpoint.source import resolve
+    from ..families import KINDS, room
+
+    name = arguments.model
+    known = [room(kind, "checkpoint.info") for kind, one in KINDS.items() if name.startswith(one.published or "/")]
+    for family in known if not os.path.isdir(name) else ():
+        if family.is_published(name):
+            with contextlib.suppress(InputError):
+                name = resolve(name, **(flags.source(arguments) | {"local_files_only": True}))
+            return name, family
+    folder = resolve(name, **flags.source(arguments))
+    return folder, part_of_family(folder, "checkpoint.info")
 
 
 def _tell_piece(path, as_json):

@@ -46,9 +46,11 @@ def add_export(parser):
 
 def run_convert(arguments, interrupts):
     """`mindmusicgen convert`"""
-    from ..musicgen.checkpoint.convert import convert
+    from ..auto import part_of_family
+    from ..checkpoint.source import resolve
 
-    convert(
+    folder = resolve(arguments.model, **flags.source(arguments))
+    part_of_family(folder, "checkpoint.convert").convert(
         arguments.model,
         arguments.output,
         dtype=arguments.dtype,
@@ -60,9 +62,12 @@ def run_convert(arguments, interrupts):
 
 def run_export(arguments, interrupts):
     """`mindmusicgen export`"""
-    from ..musicgen.mindir.export import export
+    from ..auto import part_of_family
+    from ..checkpoint.source import resolve
 
     flags.use_device(arguments)
+    folder = resolve(arguments.model, **flags.source(arguments))
+    export = part_of_family(folder, "mindir.export").export
     pieces = arguments.pieces.split(",") if arguments.pieces else None
     names = ("batch", "text_length", "duration", "prompt_duration", "dtype")
     sizes = {name: getattr(arguments, name) for name in names}

@@ -16,10 +16,13 @@ def add_prompts(parser):
 
 def run_prompts(arguments, interrupts):
     """`mindmusicgen prompts`"""
-    from ..musicgen.prompts import demo_words, describe, invent
+    from ..auto import part_of_family
+    from ..checkpoint.source import DEMO
 
-    made = invent(arguments.count, arguments.seed, arguments.language)
+    prompts = part_of_family(DEMO, "prompts")
+
+    made = prompts.invent(arguments.count, arguments.seed, arguments.language)
     chinese = arguments.language == "zh"
-    examples = [text for text in demo_words()["examples"] if (max(text) > "\u2e80") == chinese]
-    for line in [*describe(arguments.language), "", *examples, "", *made]:
+    examples = [text for text in prompts.demo_words()["examples"] if (max(text) > "\u2e80") == chinese]
+    for line in [*prompts.describe(arguments.language), "", *examples, "", *made]:
         tell(line)

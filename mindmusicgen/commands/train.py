@@ -48,9 +48,11 @@ def add_train(parser):
 def run_train(arguments, interrupts):
     """`mindmusicgen train`"""
     flags.use_device(arguments)
-    from ..musicgen.training.finetune import finetune
+    from ..auto import part_of_family
+    from ..checkpoint.source import resolve
 
-    folder = finetune(
+    source = resolve(arguments.model, **flags.source(arguments))
+    folder = part_of_family(source, "training.finetune").finetune(
         arguments.data,
         arguments.model,
         arguments.output,

@@ -3,15 +3,15 @@
 import os
 import time
 
+from ..auto import part_of_family
+from ..checkpoint.source import DEMO
 from ..dtypes import DTYPES, dtype_name
 from ..errors import InputError
-from ..musicgen.doctor import benchmark, checks, golden
-from ..musicgen.doctor.stages import Stages
 from ..ops import native, quantized
 from ..runtime import compiled
 from ..runtime import device as devices
 from ..runtime.files import check_writable
-from . import environment
+from . import environment, results
 from . import operators as operator_checks
 from .report import Report
 
@@ -96,35 +96,27 @@ def _run(report, interrupts, device, dtype, quick):
         for check in listed:
             interrupts.check()
             report.running(check.name)
-            report.result(checks.run(part, check))
+            report.result(results.run(part, check))
 
     report.show("Operators against their references: largest error, tolerance")
     run_all("operator", operator_checks.checks(device, DTYPES[dtype]))
     report.show("The demo model against golden values")
     try:
-        gold = golden.load()
-        stages = _open(dtype)
+        family = part_of_family(DEMO, "doctor.demo")
+        demo = family.Demo(device, dtype)
     except InputError as error:
         report.problem(str(error))
         return
-    run_all("stage", checks.stage_checks(stages, gold, device, dtype, quick))
+    run_all("stage", demo.checks(quick))
     if not all(result.passed for result in report.results):
         report.note("no benchmark, because something is wrong")
         return
     report.show("A short benchmark on the demo model")
     report.running("benchmark")
-    found = benchmark.measure(stages, gold, QUICK_SECONDS if quick else MUSIC_SECONDS)
+    found = demo.measure(QUICK_SECONDS if quick else MUSIC_SECONDS)
     report.add(benchmark={name: float(f"{value:.4g}") for name, value in found.items()}, running=None)
     report.show(
         f"  {found['step_ms']:.1f} ms a step, {found['codec_ms']:.0f} ms to decode a second, "
         f"{found['real_time_factor']:.2f} s of work for a second of music; {found['music_s']:g} s were made, the first "
         f"time in {found['first_run_s']:.1f} s"
     )
-
-
-def _open(dtype):
-    """The demo model, stage by stage."""
-    from .. import MusicgenForConditionalGeneration, MusicgenProcessor
-
-    model = MusicgenForConditionalGeneration.from_pretrained("demo", dtype=dtype)
-    return Stages(model, MusicgenProcessor.from_pretrained("demo"))

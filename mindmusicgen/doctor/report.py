@@ -54,7 +54,7 @@ class Report:
         self.add(running=name)
 
     def result(self, result):
-        """Add a `checks.Result` and show its line."""
+        """Add a `results.Result` and show its line."""
         self.results.append(result)
         self.content["checks"].append({key: _plain(value) for key, value in dataclasses.asdict(result).items()})
         self.running(None)

@@ -161,6 +161,11 @@ def table(config, counts):
     return lines
 
 
+def is_published(name):
+    """Whether the sizes of a model on the hub are known here."""
+    return name in sizes.PUBLISHED
+
+
 def _opened(folder, where):
     """The config, parameters of each network, and two remarks: the layout, and how weights are stored (or None)."""
     if folder in sizes.PUBLISHED and not os.path.isdir(folder):

@@ -4,12 +4,7 @@ import os
 import time
 
 from ..audio import FORMATS, check_format
-from ..auto import AutoProcessor
-from ..batch.pieces import batches, plan
-from ..batch.prompts import SETTINGS, read_prompts
-from ..batch.ranks import rank_and_size
-from ..batch.run import Maker, Writer, failures_file, make_all
-from ..batch.workers import Pool
+from ..auto import AutoProcessor, part_of_family
 from ..checkpoint.native import stored_quantization
 from ..checkpoint.source import resolve
 from ..dtypes import dtype_name
@@ -19,6 +14,11 @@ from ..runtime import device as devices
 from ..runtime.files import check_folder, remove_leftovers
 from ..runtime.folder_lock import alone_in
 from ..runtime.telling import tell
+from .pieces import batches, plan
+from .prompts import SETTINGS, read_prompts
+from .ranks import rank_and_size
+from .run import Writer, failures_file, make_all
+from .workers import Pool
 
 
 def batch(arguments, interrupts):
@@ -108,6 +108,6 @@ def _make(arguments, interrupts, folder, source, todo, writer):
         with Pool(arguments.workers, arguments.ray_address, maker, devices.named(arguments.device)[0]) as pool:
             pool.make_all(todo, writer, interrupts)
         return
-    here = Maker(**maker)
+    here = part_of_family(folder, "batching").Maker(**maker)
     writer.sampling_rate = here.sampling_rate
     make_all(here, todo, writer, interrupts)
