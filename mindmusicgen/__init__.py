@@ -33,6 +33,7 @@ _WHERE = {
     "T5Config": "configs",
     "EncodecConfig": "configs",
     "InputError": "errors",
+    "MindIRMusicgen": "musicgen.mindir.runtime",
     "set_seed": "habits",
     "write_audio": "audio",
     "from_mindnlp": "musicgen.mindnlp_bridge",

@@ -106,7 +106,7 @@ class TestStages:
         assert not results_of(stages, wrong, "tokenizer")["tokenizer"].passed
 
     def test_float16_is_judged_by_teacher_forcing(self, gold):
-        found = results(opened("float16"), gold, "text encoder", STEP, dtype="float16")
+        found = results_of(opened("float16"), gold, "text encoder", STEP, dtype="float16")
         for result in found.values():
             assert result.passed and 1e-5 < result.error < result.tolerance, result
 

@@ -1,0 +1,5 @@
+"""Old name of `musicgen.checkpoint.convert`."""
+
+from ..musicgen.checkpoint.convert import convert
+
+__all__ = ["convert"]

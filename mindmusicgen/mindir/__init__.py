@@ -1,0 +1,1 @@
+"""Old name of `musicgen.mindir`."""

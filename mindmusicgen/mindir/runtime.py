@@ -1,0 +1,5 @@
+"""Old name of `musicgen.mindir.runtime`."""
+
+from ..musicgen.mindir.runtime import MindIRMusicgen
+
+__all__ = ["MindIRMusicgen"]
