@@ -47,15 +47,15 @@ EXAMPLES = """examples:
 """
 
 
-def build_parser():
-    """The argument parser of all commands."""
+def build_parser(only=None):
+    """The argument parser of all commands, or of the one whose name is given."""
     parser = Parser(prog="mindmusicgen", usage="mindmusicgen COMMAND [options]", description="MusicGen on MindSpore.")
     parser.add_argument("-V", "--version", action="version", version=f"mindmusicgen {__version__}")
     parser.format_help = _help
     subparsers = parser.add_subparsers(dest="command", required=True, prog="mindmusicgen", parser_class=Parser)
-    for name, help in NAMES.items():
+    for name, help in NAMES.items() if only is None else ((only, NAMES[only]),):
         command = subparsers.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-        getattr(commands, f"add_{name}")(command)
+        commands.add_words(name, command)
         add_common(command)
         command.set_defaults(parser=command)
     return parser
@@ -79,9 +79,9 @@ def parse(words=None):
     Returns:
         argparse.Namespace
     """
-    parser = build_parser()
-    _complete(parser)
     words = sys.argv[1:] if words is None else list(words)
+    parser = build_parser(words[0] if words and words[0] in NAMES else None)
+    _complete(parser)
     if not words:
         tell(_help().rstrip())
         parser.exit(0)

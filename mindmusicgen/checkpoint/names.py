@@ -16,24 +16,37 @@ BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "kv_proj": ("k_proj", "v_proj"), "qkv": ("q", "k", "v")}
 
 
-def shared_pieces(name, stored, shape, cells):
-    """The pieces of one parameter of T5, EnCodec, or any network whose attention is fused.
+def plan(network, renames=(), stacked=None):
+    """The pieces of every parameter of a network that holds T5, EnCodec, or whatever has its attention fused.
 
     Args:
-        name (str): the parameter's.
-        stored (str): what a checkpoint would call it if nothing were fused.
-        shape (tuple): the parameter's.
-        cells (dict[str, nn.Cell]): of the network, by name.
+        network (nn.Cell): the network.
+        renames (Sequence[tuple[str, str]]): regular expressions and what takes their place, in the name of a parameter
+            as a checkpoint would have it if nothing were fused.
+        stacked (dict[str, int]): last names of cells whose parameters are so many tensors, one below the other.
 
     Returns:
-        list[Piece]
+        dict[str, list[Piece]] by parameter name.
     """
+    cells, made = dict(network.cells_and_names()), {}
+    for name, parameter in network.parameters_and_names():
+        stored = name
+        for pattern, replacement in renames:
+            stored = re.sub(pattern, replacement, stored)
+        made[name] = _pieces(name, stored, parameter.shape, cells, stacked or {})
+    return made
+
+
+def _pieces(name, stored, shape, cells, stacked):
     owner, leaf = stored.rsplit(".", 1)
     last = owner.rsplit(".", 1)[-1]
     if last in FUSED:
         rows = shape[0] // len(FUSED[last])
         parts = enumerate(FUSED[last])
         return [Piece((f"{owner[: -len(last)]}{part}.{leaf}",), slice(i * rows, (i + 1) * rows)) for i, part in parts]
+    if last in stacked:
+        rows = shape[0] // stacked[last]
+        return [Piece((f"{owner}.{i}.{leaf}",), slice(i * rows, (i + 1) * rows)) for i in range(stacked[last])]
     if stored.endswith("quantizer.embed"):
         embed = f"{owner}.layers.{{}}.codebook.embed"
         return [Piece((embed.format(i),), i, beside=codebook_statistics) for i in range(shape[0])]

@@ -21,6 +21,7 @@ NATIVE = "mindspore_model.safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"  # behind the name of one file: where its tensors lie if it was written in several, the shards
 AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
+AUDIOCRAFT_LAYOUT = "audiocraft"  # what `ModelFolder.layout` calls it
 AUDIOCRAFT_PARTS = ("t5", "encodec")  # subfolders beside them, for what those files only name
 SMALL_FILES = (".json", ".model", ".txt")
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
@@ -59,7 +60,7 @@ class ModelFolder(str):
         names = files_in(self)
         form = weights_form(names)
         if form is None:
-            return "audiocraft" if any(name in names for name in AUDIOCRAFT) else "transformers"
+            return AUDIOCRAFT_LAYOUT if any(name in names for name in AUDIOCRAFT) else "transformers"
         return "mindspore" if form == NATIVE else "transformers"
 
     def file(self, name):

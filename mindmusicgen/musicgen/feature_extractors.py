@@ -1,10 +1,8 @@
 """What a processor knows about a model's audio: transformers' EncodecFeatureExtractor, and the melody models' own."""
 
-from ..checkpoint.source import resolve
+from ..checkpoint.source import AUDIOCRAFT_LAYOUT, resolve
 from ..errors import InputError, shown
 from ..runtime.quiet import unadvised
-from .checkpoint.audiocraft import LAYOUT as AUDIOCRAFT
-from .checkpoint.audiocraft import audio_layout
 from .processing import LAYOUT, as_tensor, check_tensors, checked_layout, config_layout, is_melody
 
 with unadvised():
@@ -34,7 +32,9 @@ class EncodecFeatureExtractor(transformers.EncodecFeatureExtractor):
         """That of the model in a folder."""
         if is_melody(folder):
             raise InputError(f"{folder} is a melody model's; open it with MusicgenMelodyProcessor, or AutoProcessor")
-        if folder.layout == AUDIOCRAFT:
+        if folder.layout == AUDIOCRAFT_LAYOUT:
+            from .checkpoint.audiocraft import audio_layout
+
             rate, channels = audio_layout(folder)
         elif folder.has(LAYOUT):
             found = folder.json(LAYOUT)

@@ -8,13 +8,12 @@ import warnings
 import numpy as np
 
 from ..audio import read_audio
-from ..checkpoint.source import resolve
+from ..checkpoint.source import AUDIOCRAFT_LAYOUT, resolve
 from ..checkpoint.writing import whole_folder
 from ..errors import InputError, shown
 from ..habits import nearest, opening, saving
 from ..sound.samples import LONGEST, as_clip, fit_clip, is_path, recordings
 from ..words import check_words
-from .checkpoint.audiocraft import tokenizer_folder
 
 MAX_TOKENS = 512  # what T5 was trained on
 LAYOUT = "preprocessor_config.json"
@@ -78,8 +77,12 @@ class MusicgenProcessor:
             if not hasattr(extractor, name):
                 raise InputError(f"from_pretrained does not take {shown(name)}{nearest(name, vars(extractor))}")
             setattr(extractor, name, value)
-        folder = tokenizer_folder(folder, cache_dir, local_files_only)
         from ..tokenizer import open_tokenizer
+
+        if folder.layout == AUDIOCRAFT_LAYOUT:
+            from .checkpoint.audiocraft import tokenizer_folder
+
+            folder = tokenizer_folder(folder, cache_dir, local_files_only)
 
         return cls(extractor, open_tokenizer(folder))
 

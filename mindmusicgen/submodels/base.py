@@ -5,7 +5,7 @@ import functools
 import mindspore as ms
 from mindspore import nn
 
-from ..checkpoint.names import BUFFERS, shared_pieces
+from ..checkpoint.names import BUFFERS, plan
 from ..models.initial_weights import initial_weights
 from ..models.layers import initialise
 from ..runtime.callers import serialised, turn
@@ -114,8 +114,7 @@ class Submodel(Habits, nn.Cell):
 
     def plan(self):
         """Of which tensors of a whole model's checkpoint each parameter is made: dict of name to `Piece`s."""
-        cells = dict(self.cells_and_names())
-        return {name: shared_pieces(name, name, value.shape, cells) for name, value in self.parameters_and_names()}
+        return plan(self)
 
     def own_names(self, tensors=()):
         """A function from a tensor's name in a whole model's checkpoint to that in a checkpoint of this network alone.

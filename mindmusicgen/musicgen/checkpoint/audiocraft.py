@@ -16,12 +16,11 @@ import re
 
 from ...checkpoint.config_file import check_sizes, config_errors, config_from, quiet_transformers
 from ...checkpoint.json_file import read_json
-from ...checkpoint.source import AUDIOCRAFT, as_folder, open_weights, resolve
+from ...checkpoint.source import AUDIOCRAFT, AUDIOCRAFT_LAYOUT, as_folder, open_weights, resolve
 from ...checkpoint.torch_file import LazyTensor, read_torch_pickle
 from ...errors import InputError
 from .audiocraft_config import MELODY, Settings, codec_sizes, decoder_sizes, refuse_melody
 
-LAYOUT = "audiocraft"  # what `ModelFolder.layout` calls it
 DECODER_FILE, CODEC_FILE = AUDIOCRAFT
 TEXT_FOLDER, CODEC_FOLDER = "t5", "encodec"
 TOKENIZERS = ("tokenizer.json", "spiece.model")
@@ -54,7 +53,7 @@ def tokenizer_folder(folder, cache_dir=None, local_files_only=False, text_encode
         InputError: if the files are damaged, or the text encoder cannot be found.
     """
     folder = as_folder(folder)
-    if folder.layout != LAYOUT or any(folder.has(name) for name in TOKENIZERS):
+    if folder.layout != AUDIOCRAFT_LAYOUT or any(folder.has(name) for name in TOKENIZERS):
         return folder
     settings, _ = _decoder_file(folder)
     return _text_folder(folder, settings, text_encoder, {"cache_dir": cache_dir, "local_files_only": local_files_only})
@@ -138,7 +137,7 @@ def convert(
 
     options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     folder = resolve(model, revision, **options)
-    if folder.layout != LAYOUT:
+    if folder.layout != AUDIOCRAFT_LAYOUT:
         raise InputError(f"{folder} is no audiocraft folder: expected {' and '.join(AUDIOCRAFT)}, and no other weights")
     if os.path.realpath(folder) == os.path.realpath(output):
         raise InputError(f"output {output!r} is the model's own folder; choose another")

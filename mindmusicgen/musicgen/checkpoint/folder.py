@@ -9,7 +9,7 @@ from ...auto import kind_of, known_kind
 from ...checkpoint.config_file import check_sizes, check_weights, config_errors, config_from, quiet_transformers
 from ...checkpoint.native import load_native, open_tensors, stored_quantization, write_native
 from ...checkpoint.shards import write_weights
-from ...checkpoint.source import NATIVE, as_folder, resolve
+from ...checkpoint.source import AUDIOCRAFT_LAYOUT, NATIVE, as_folder, resolve
 from ...checkpoint.writing import CONFIG, copy_companions, whole_folder
 from ...dtypes import resolve_dtype
 from ...errors import InputError, shown
@@ -18,8 +18,6 @@ from ...habits import changed_config, opening, saving
 from ...habits import dtype_name as common_name
 from ...runtime import device as devices
 from . import names
-from .audiocraft import LAYOUT as AUDIOCRAFT
-from .audiocraft import open_checkpoint, tokenizer_folder
 
 
 def check_class(cls, folder):
@@ -44,7 +42,9 @@ def load_config(folder, cache_dir=None, local_files_only=False):
         InputError: if config.json is missing, not JSON, or not of a MusicGen model.
     """
     folder = as_folder(folder)
-    if folder.layout == AUDIOCRAFT:
+    if folder.layout == AUDIOCRAFT_LAYOUT:
+        from .audiocraft import open_checkpoint
+
         return open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)[0]
     kind = known_kind(folder)
     found = folder.once("config", lambda: config_from(KINDS[kind].config, folder.json(CONFIG), folder.file(CONFIG)))
@@ -116,7 +116,9 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
         InputError: if something is missing, damaged, or of another kind of model.
     """
     folder = as_folder(folder)
-    if folder.layout == AUDIOCRAFT:
+    if folder.layout == AUDIOCRAFT_LAYOUT:
+        from .audiocraft import open_checkpoint
+
         config, tensors = open_checkpoint(folder, cache_dir=cache_dir, local_files_only=local_files_only)
     else:
         config, tensors = load_config(folder), open_tensors(folder)
@@ -193,6 +195,8 @@ def save_native(network, folder, companions=None, cache_dir=None, local_files_on
         companions (str): folder to copy tokenizer and processor files from.
         cache_dir, local_files_only: as in `open_folder`.
     """
+    from .audiocraft import tokenizer_folder
+
     with whole_folder(folder) as partial:
         _save_configs(network, partial)
         if companions:

@@ -3,10 +3,11 @@
 import re
 
 from ...checkpoint import huggingface
-from ...checkpoint.huggingface import Piece
-from ...checkpoint.names import BUFFERS, shared_pieces
+from ...checkpoint.names import BUFFERS, plan
 from ...errors import InputError
 
+RENAMES = ((r"^decoder\.(?!lm_heads)", "decoder.model.decoder."), (r"conditioner\.", ""))
+STACKED = ("embed_tokens", "lm_heads")  # the codebooks' tables and heads
 POSITIONS = re.compile(r"(.*\.)?decoder\.embed_positions\.weights$")  # which the decoder computes itself
 
 
@@ -16,34 +17,25 @@ def pieces(network):
     Returns:
         dict[str, list[Piece]] by parameter name.
     """
-    cells = dict(network.cells_and_names())
-    return {name: _pieces(name, parameter.shape, cells) for name, parameter in network.parameters_and_names()}
+    decoder = getattr(network, "decoder", None)
+    stacked = {} if decoder is None else dict.fromkeys(STACKED, decoder.num_codebooks)
+    return plan(network, RENAMES, stacked)
 
 
-def _pieces(name, shape, cells):
-    stored = re.sub(r"^decoder\.(?!lm_heads)", "decoder.model.decoder.", name).replace("conditioner.", "", 1)
-    owner, leaf = stored.rsplit(".", 1)
-    if owner.rsplit(".", 1)[-1] in ("embed_tokens", "lm_heads"):  # the codebooks' tables and heads, one below the other
-        rows = shape[0] // cells["decoder"].num_codebooks
-        return [Piece((f"{owner}.{i}.{leaf}",), slice(i * rows, (i + 1) * rows)) for i in range(shape[0] // rows)]
-    return shared_pieces(name, stored, shape, cells)
-
-
-def load(network, tensors, source, plan=None, width=None):
+def load(network, tensors, source, width=None):
     """Fill a network's parameters from a Hugging Face checkpoint.
 
     Args:
         network (nn.Cell): a composite, or a cell that holds a part of one under the composite's name.
         tensors (dict[str, LazyTensor]): the checkpoint's tensors.
         source (str): what to call the checkpoint in errors.
-        plan (dict[str, list[Piece]]): where parameters come from; None for `pieces(network)`.
         width (int): hidden size of the decoder; None takes it from a composite's config.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
     width = network.config.decoder.hidden_size if width is None else width
-    huggingface.load(network, tensors, source, plan or pieces(network), without_meaning(source, width))
+    huggingface.load(network, tensors, source, pieces(network), without_meaning(source, width))
 
 
 def without_meaning(source, width):
