@@ -15,7 +15,7 @@ import pytest
 from mindspore import Tensor
 
 from mindmusicgen import EncodecModel, InputError, MusicgenForCausalLM, T5EncoderModel
-from mindmusicgen.musicgen import generator
+from mindmusicgen.generation import graph_store
 from mindmusicgen.runtime import callers, interrupt
 
 TOKENS = {"max_new_tokens": 40, "seed": 5}
@@ -174,7 +174,7 @@ class TestStreams:
             np.testing.assert_allclose(np.concatenate(chunks, axis=2), right, atol=1e-6)
 
     def test_the_oldest_of_too_many_ends_with_a_sentence(self, model, text):
-        streams = [model.stream(**text, max_new_tokens=80, chunk_seconds=0.2) for _ in range(generator.OPEN + 1)]
+        streams = [model.stream(**text, max_new_tokens=80, chunk_seconds=0.2) for _ in range(graph_store.OPEN + 1)]
         for stream in streams:
             next(stream)
         refused(lambda: list(streams[0]), "were begun on this model", "finish a stream")
@@ -194,7 +194,7 @@ class TestStreams:
             with pytest.raises(OSError, match="no room"):
                 fails()
         gc.collect()
-        assert len(model._generator.loans) == 0 and not model._unfinished.turns
+        assert len(model._generator.store.loans) == 0 and not model._unfinished.turns
         list(model.stream(**text, max_new_tokens=80, chunk_seconds=0.2))
         assert compiled() == before, "a stream that was left did not give its graphs back"
         thread = threading.Thread(target=lambda: kept.append(model.stream(**text, max_new_tokens=80)) or next(kept[0]))
@@ -381,7 +381,8 @@ class TestPoison:
     def test_buffers_and_graphs_go_with_an_exception(self, model, text, monkeypatch, step):
         prompt = {"audio_codes": np.full((2, 4, 9), 3)}
         before = codes(model, **text, **prompt, **TOKENS)
-        (old,) = (graphs for key, graphs in model._generator.graphs.items() if key == list(model._generator.graphs)[-1])
+        kept = model._generator.store.graphs
+        old = kept[next(reversed(kept))]
 
         def fails(*arguments):
             raise RuntimeError("the operator failed")
@@ -389,5 +390,5 @@ class TestPoison:
         monkeypatch.setattr(old, step, fails)
         with pytest.raises(RuntimeError, match="the operator failed"):
             codes(model, **text, **prompt, **TOKENS)
-        assert old not in model._generator.graphs.values()
+        assert old not in kept.values()
         np.testing.assert_array_equal(codes(model, **text, **prompt, **TOKENS), before)

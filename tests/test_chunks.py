@@ -33,7 +33,7 @@ class Watch:
     """The graphs of the bucket that the last piece was made in: counts calls of a chunk and waits for results."""
 
     def __init__(self, model, monkeypatch):
-        self.graphs = next(reversed(model._generator.graphs.values()))
+        self.graphs = next(reversed(model._generator.store.graphs.values()))
         self.calls, self.waits, self.within, self.inside = 0, 0, 0, False
         run, fetch = self.graphs.chunk, ms.Tensor.asnumpy
 
@@ -75,7 +75,7 @@ def make(model, quad, settings):
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_steps_in_a_call_change_nothing(model, quad, settings):
     expected = make(model, quad, settings)
-    graphs = next(reversed(model._generator.graphs.values()))
+    graphs = next(reversed(model._generator.store.graphs.values()))
     assert graphs.chunk_size == decode_loop.CHUNK == 25 and len(np.unique(expected)) > 5
     for size, calls in ((1, NEW), (5, 7), (25, 2)):
         with pytest.MonkeyPatch.context() as patch:
@@ -114,7 +114,7 @@ def test_a_chunk_without_a_loop_is_the_same(model, quad, settings):
     if model.quantization:
         pytest.skip("int8 is one operator, and for CPUs")
     expected = make(model, quad, settings)
-    graphs = next(reversed(model._generator.graphs.values()))
+    graphs = next(reversed(model._generator.store.graphs.values()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "chunk_size", 5)
         run = compile_function(decode_loop.UnrolledChunk(graphs).construct)
@@ -135,7 +135,7 @@ def test_the_phase_that_mindspore_captures(model, quad, monkeypatch, real):
     monkeypatch.setattr(device, "captures", lambda: True)
     if not real:
         monkeypatch.setattr(ms.runtime, "set_kernel_launch_capture", lambda on: None)
-    model._generator.graphs.clear()
+    model._generator.store.graphs.clear()
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -143,7 +143,7 @@ def test_the_phase_that_mindspore_captures(model, quad, monkeypatch, real):
                 np.testing.assert_array_equal(make(model, quad, GREEDY), expected)
         refused = any("not captured" in str(warning.message) for warning in said)
         assert real or not refused  # MindSpore 2.7.0 does on a CPU
-        graphs = next(reversed(model._generator.graphs.values()))
+        graphs = next(reversed(model._generator.store.graphs.values()))
         assert graphs.chunk_size == (decode_loop.CHUNK if refused else device.UNROLLED)
     finally:
-        model._generator.graphs.clear()
+        model._generator.store.graphs.clear()

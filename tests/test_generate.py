@@ -218,12 +218,12 @@ def test_progress_may_stop_the_run(quad, monkeypatch):
 
 
 def test_old_buckets_are_dropped(quad, monkeypatch):
-    from mindmusicgen.musicgen import generator
+    from mindmusicgen.generation import graph_store
 
-    monkeypatch.setattr(generator, "KEPT_BYTES", 0)
-    quad.model._generator.graphs.clear()
+    monkeypatch.setattr(graph_store, "KEPT_BYTES", 0)
+    quad.model._generator.store.graphs.clear()
     greedy(quad, max_new_tokens=8, guidance_scale=1.0)
-    (first,) = quad.model._generator.graphs
+    (first,) = quad.model._generator.store.graphs
     greedy(quad, max_new_tokens=8, guidance_scale=3.0)
-    (second,) = quad.model._generator.graphs
+    (second,) = quad.model._generator.store.graphs
     assert first != second

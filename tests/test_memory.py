@@ -8,10 +8,10 @@ import pytest
 from mindspore import Tensor
 
 from mindmusicgen import MusicgenForConditionalGeneration
+from mindmusicgen.generation import graph_store
 from mindmusicgen.generation.codec_graphs import SHORTEST, CodecGraphs
 from mindmusicgen.models.encodec import Encodec
 from mindmusicgen.models.layers import Linear
-from mindmusicgen.musicgen import generator
 from mindmusicgen.runtime import compiled
 from mindmusicgen.runtime.callers import turn
 
@@ -103,7 +103,7 @@ def test_graphs_go_with_what_calls_them():
 
 
 def test_models_and_shapes_that_are_dropped_leave_nothing(quad, tmp_path, monkeypatch):
-    monkeypatch.setattr(generator, "KEPT", 1)
+    monkeypatch.setattr(graph_store, "KEPT", 1)
     folder = str(quad.write(tmp_path / "quad"))
     before = len(live())
     model = MusicgenForConditionalGeneration.from_pretrained(folder).run_eagerly()

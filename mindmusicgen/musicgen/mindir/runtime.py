@@ -15,6 +15,7 @@ from ...checkpoint.config_file import config_from
 from ...checkpoint.json_file import read_json
 from ...errors import InputError
 from ...generation.decode_loop import CHUNK
+from ...generation.graph_store import GraphStore
 from ...generation.incremental_decoder import IncrementalDecoder
 from ...runtime.callers import Single, alone, serialised
 from ...runtime.compiled import settle
@@ -73,19 +74,17 @@ class LoadedGenerator(CodeGenerator):
     """`CodeGenerator` with graphs that were loaded and not compiled from a decoder."""
 
     def __init__(self, config, load, manifest):
-        self.config, self.places, self.loans = config, None, []
-        self.load, self.manifest, self.graphs = load, manifest, {}
+        self.config, self.manifest = config, manifest
+        self.store = GraphStore(lambda _: LoadedGraphs(load, manifest), lambda _: 0, lambda: None)
 
     def conditioned(self, request, length, frame):
-        loaded = self.graphs.setdefault("loaded", LoadedGraphs(self.load, self.manifest))
+        key = ("loaded",)
+        loaded = self.store.get(key)
         sizes = self.manifest["sizes"]
         states, mask = request.states.asnumpy(), request.mask.asnumpy()
         missing = ((0, 2 * sizes["batch"] - len(states)), (0, sizes["text_length"] - states.shape[1]))
         loaded.condition(np.pad(states, (*missing, (0, 0))).astype(np.float32), np.pad(mask, missing).astype(np.int32))
-        return loaded, "loaded"
-
-    def _parameter_places(self):
-        return None
+        return loaded, key
 
 
 class CodecFacts:
