@@ -8,7 +8,7 @@ class InputError(ValueError):
     """Something the user gave cannot be used. The CLI prints its text and exits with code 2."""
 
     def __init__(self, message=""):
-        message = " ".join(str(message).split("\n"))
+        message = _printable(" ".join(str(message).split("\n")))
         if len(message) > LONGEST:  # what is right comes last, so the middle goes
             message = f"{message[: LONGEST - 121]} ... {message[-115:]}"
         super().__init__(message)
@@ -18,6 +18,13 @@ class InputError(ValueError):
         from .language import said  # not above: MindSpore follows what this file imports (`compiled._entry`)
 
         return said(super().__str__())
+
+
+def _printable(text):
+    """A text whose characters a terminal shows and does not obey: names from files are part of sentences."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value):

@@ -4,6 +4,7 @@ Where there is a tokenizer.json, it alone decides how a text is split; version 5
 from its vocabulary. Nothing here asks for, or runs, code that a folder names.
 """
 
+import contextlib
 import os
 
 from tokenizers import Tokenizer
@@ -24,6 +25,11 @@ class T5TokenizerFast(PreTrainedTokenizerFast):
     """transformers' tokenizer around a tokenizer.json, saved under the name of T5's."""
 
     model_input_names = ["input_ids", "attention_mask"]
+    folder = ""  # where it was opened
+
+    def __call__(self, *arguments, **options):
+        with _usable(self.folder):  # a damaged vocabulary may show at some text only
+            return super().__call__(*arguments, **options)
 
 
 def open_tokenizer(folder):
@@ -44,11 +50,18 @@ def open_tokenizer(folder):
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     path, settings = os.path.join(folder, name), os.path.join(folder, SETTINGS)
     found = read_json(settings) if os.path.isfile(settings) else {}
-    try:
+    with _usable(folder):
         if os.path.getsize(path) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES} bytes")
         return _from_json(path, found) if name == JSON else _from_sentencepiece(folder)
-    except (KeyboardInterrupt, SystemExit):
+
+
+@contextlib.contextmanager
+def _usable(folder):
+    """Put into a sentence what a damaged tokenizer raises, when it is opened or used."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, InputError):
         raise
     except BaseException as error:  # the library in Rust panics, which is no Exception
         reason = clip(f"{type(error).__name__}: {error}".splitlines()[0], 100)
@@ -66,6 +79,7 @@ def _from_json(path, settings):
     backend.no_padding()
     backend.no_truncation()
     made = T5TokenizerFast(tokenizer_object=backend, padding_side="right", extra_ids=0, **special)
+    made.folder = os.path.dirname(path)
     made.vocab_file = os.path.join(os.path.dirname(path), SENTENCEPIECE)  # kept beside it when saved, if it is there
     return made
 

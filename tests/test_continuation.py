@@ -204,8 +204,8 @@ def test_pieces_of_any_clip_join_exactly(quad, frames):
 def test_more_than_30_s_are_decoded_in_pieces(model, monkeypatch):
     clip = np.random.default_rng(0).integers(0, 64, (1, 4, 70)).astype(np.int32)
     whole = model.decode(clip).asnumpy()
-    monkeypatch.setattr("mindmusicgen.musicgen.model.settings.TRAINED_SECONDS", 1)
-    monkeypatch.setattr("mindmusicgen.musicgen.model.PIECE_SECONDS", 0.4)
+    monkeypatch.setattr("mindmusicgen.musicgen.codec.settings.TRAINED_SECONDS", 1)
+    monkeypatch.setattr("mindmusicgen.musicgen.codec.PIECE_SECONDS", 0.4)
     monkeypatch.setattr(model.codec_graphs, "decode", None)
     np.testing.assert_allclose(model.decode(clip).asnumpy(), whole, atol=1e-6 * np.abs(whole).max())
 

@@ -77,3 +77,12 @@ def test_faults_are_told(tmp_path):
     assert checkpoints.said({"read": 3, "wrong (seed 4)": 1, "KeyError: 'x' (seed 5)": 2}) == (
         "3 loaded right, 2 raw exception, 1 wrong weights without a word"
     )
+
+
+SEEN = {"tokenizer": (4480, 6931, 7307, 7850), "manifest": (2542, 4894, 8632)}  # faults of the long form, mended since
+
+
+@pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind, seeds in SEEN.items() for seed in seeds])
+def test_what_was_wrong_once(kind, seed):
+    (outcome,) = checkpoints.attempt(kind, 1, seed)["outcomes"]
+    assert outcome in ("read", "refused")

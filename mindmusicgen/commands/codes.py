@@ -34,7 +34,7 @@ def add_decode(parser):
 def run_encode(arguments, interrupts):
     """`mindmusicgen encode`"""
     from ..audio import read_audio
-    from ..auto import AutoProcessor
+    from ..auto import AutoProcessor, part_of_family
     from ..checkpoint.source import resolve
     from ..codes_file import check_codes_path, save_codes
 
@@ -43,11 +43,11 @@ def run_encode(arguments, interrupts):
     folder = resolve(arguments.model, **flags.source(arguments))
     processor = AutoProcessor.from_pretrained(folder, **flags.where(arguments))
     audio = read_audio(arguments.audio, processor.sampling_rate, processor.channels)
-    model = flags.load(arguments, folder)
-    codes = model.encode(audio[None])
+    codec = part_of_family(folder, "codec").open_codec(folder, **flags.where(arguments))
+    codes = codec.encode(audio[None])
     interrupts.check()
     ((path,),) = free_paths([(arguments.output, 1)], arguments.force)
-    save_codes(path, codes, model.sampling_rate, model.frame_rate)
+    save_codes(path, codes, codec.sampling_rate, codec.frame_rate)
     tell(said(f"{path}: {codes.shape[2]} frames of {codes.shape[1]} codebooks"))
 
 
@@ -65,10 +65,10 @@ def run_decode(arguments, interrupts):
     codes = load_codes(arguments.codes, config)
     for path in free_paths([(arguments.output, len(codes))], arguments.force)[0]:
         check_output(path, arguments.bit_depth)
-    model = flags.load(arguments, folder)
-    audio = model.decode(codes).asnumpy()
+    codec = part_of_family(folder, "codec").open_codec(folder, **flags.where(arguments))
+    audio = codec.decode(codes).asnumpy()
     interrupts.check()
     (paths,) = free_paths([(arguments.output, len(codes))], arguments.force)
     with each_anyway() as attempt:
         for path, clip in zip(paths, audio, strict=True):
-            attempt(write_clip, arguments, path, clip, model.sampling_rate)
+            attempt(write_clip, arguments, path, clip, codec.sampling_rate)

@@ -168,14 +168,6 @@ def use_device(arguments):
     device.use(arguments.device, arguments.device_id)
 
 
-def load(arguments, folder, dtype="float32", quantization=None):
-    """The model of a folder, to be used once."""
-    from ..auto import model_class
-
-    opened = model_class(folder).from_pretrained(folder, dtype=dtype, quantization=quantization, **where(arguments))
-    return opened.run_eagerly()
-
-
 def opening(model):
     """Say at once, to whoever watches, what the next seconds are for."""
     from ..runtime.progress import announce

@@ -231,24 +231,6 @@ def prompt_codes(model, input_values=None, padding_mask=None, audio_codes=None, 
     return _checked_prompt(model, "decoder_input_ids", codes)
 
 
-def checked_codes(decoder, name, value):
-    """Codes that can be decoded, [B, K, frames] int32.
-
-    Args:
-        decoder (object): a decoder's config; its num_codebooks and vocab_size are read.
-        name (str): what the caller calls them.
-        value (Tensor | numpy.ndarray | list): the codes.
-
-    Raises:
-        InputError: for another number of codebooks, none at all, or numbers that are no codes.
-    """
-    codes = as_whole(name, value, 3)
-    size, books = decoder.vocab_size, decoder.num_codebooks
-    if codes.shape[1] != books or not codes.size or codes.min() < 0 or codes.max() >= size:
-        raise InputError(f"{name} has shape {codes.shape}; expected (batch, {books}, frames), each 0 to {size - 1}")
-    return codes.astype(np.int32)
-
-
 def _checked_prompt(model, name, codes):
     vocab_size = model.config.decoder.vocab_size
     if codes.size and (codes.min() < 0 or codes.max() >= vocab_size):

@@ -9,27 +9,23 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..arguments import exclusive
-from ..errors import InputError, shown
+from ..errors import InputError
 from ..families import KINDS, public
-from ..generation.codec_graphs import CodecGraphs
-from ..generation.incremental_decoder import LONG_STEP, PIECE_SECONDS, SMALL_PIECE_SECONDS, STEP, IncrementalDecoder
 from ..habits import refuse_unsupported
 from ..models.initial_weights import initial_weights
 from ..models.layers import additive_mask, initialise
-from ..ops.memory import release_free_memory, release_mapped
+from ..ops.memory import release_mapped
 from ..parts import Codec, Elsewhere, TextEncoder
 from ..runtime.callers import Unfinished, alone, serialised, turn
 from ..runtime.compiled import compiled, fingerprint
-from ..sound.samples import as_batch
 from ..torch_names import CompositeHabits
-from . import inputs, settings
+from . import inputs
 from .checkpoint import folder as checkpoint_folder
+from .codec import MusicgenCodec
 from .decoder import TextConditioner
 from .generator import CodeGenerator
 from .parts import TextDecoder
 from .streamer import to_streamer
-
-SHORTEST_CHUNK = 0.2  # seconds
 
 
 class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
@@ -88,7 +84,8 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
             initial_weights(self, given)
         key = fingerprint(config.text_encoder, config.audio_encoder, str(dtype))
         self._encode_text, self.eager = compiled(self.text_encoder.construct, key), False
-        self.codec_graphs = CodecGraphs(self.audio_encoder, key)
+        self.codec = MusicgenCodec(config, self.audio_encoder, key)
+        self.codec_graphs = self.codec.graphs
         self._generator = self._make_generator()
         self._unfinished = Unfinished()
 
@@ -355,12 +352,12 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
             with alone():
                 self._unfinished.works(stopped)
                 request, *watching = self._request(input_ids, attention_mask, arguments)
-                decoder = self._incremental_decoder(chunk_seconds)
+                decoder = self.codec.in_pieces(chunk_seconds)
 
             def produce():
                 for fresh in self._generate_codes(request, *watching, stopped):
-                    yield self._push(decoder, fresh)
-                yield self._push(decoder, request.prompt[:, :, :0], last=True)
+                    yield self.codec.push(decoder, fresh)
+                yield self.codec.push(decoder, request.prompt[:, :, :0], last=True)
 
             produced = produce()
             while True:
@@ -392,13 +389,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         Raises:
             InputError: for another number of channels, or samples that are not finite.
         """
-        channels = self.config.decoder.audio_channels
-        values = as_batch("audio", audio, channels)
-        sides = np.concatenate([values[:, side : side + 1] for side in range(channels)], axis=0)
-        quantizers = self.config.decoder.num_codebooks // channels
-        codes, _ = self.codec_graphs.encode(Tensor(sides), quantizers)
-        sides = np.split(codes.asnumpy(), channels, axis=0)  # [B, K / channels, frames] each
-        return Tensor(np.stack(sides, axis=2).reshape(values.shape[0], quantizers * channels, -1))
+        return self.codec.encode(audio)
 
     @serialised
     def decode(self, codes):
@@ -413,48 +404,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         Raises:
             InputError: for another number of codebooks, or numbers that are no codes.
         """
-        codes = inputs.checked_codes(self.config.decoder, "codes", codes)
-        release_free_memory()
-        small = self.quantization and IncrementalDecoder.supports(self.config.audio_encoder)
-        piece, whole = (SMALL_PIECE_SECONDS,) * 2 if small else (PIECE_SECONDS, settings.TRAINED_SECONDS)
-        if codes.shape[2] <= whole * self.frame_rate:
-            return Tensor(self._joined(self.codec_graphs.decode(Tensor(self._sides(codes))).asnumpy()))
-        decoder, length = self._incremental_decoder(piece, LONG_STEP), codes.shape[2]
-        channels, hop = self.config.decoder.audio_channels, self.config.audio_encoder.hop_length
-        audio, done = np.empty((len(codes), channels, length * hop), np.float32), 0
-        for start in range(0, length, decoder.piece):
-            end = start + decoder.piece
-            for piece in self._push(decoder, codes[:, :, start:end], last=end >= length):
-                audio[:, :, done : done + piece.shape[2]] = piece.asnumpy()
-                done += piece.shape[2]
-        return Tensor.from_numpy(audio)
-
-    def _sides(self, codes):
-        """[B, K, T] -> [channels * B, K / channels, T]: the codec is mono."""
-        channels = self.config.decoder.audio_channels
-        return np.concatenate([codes[:, side::channels] for side in range(channels)], axis=0).astype(np.int32)
-
-    def _joined(self, audio):
-        """The inverse for audio: [channels * B, 1, N] -> [B, channels, N]."""
-        return np.concatenate(np.split(audio, self.config.decoder.audio_channels, axis=0), axis=1)
-
-    def _incremental_decoder(self, seconds, step=STEP):
-        """A decoder that hands out pieces of some seconds, its LSTM `step` frames at a time."""
-        codec = self.audio_encoder
-        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if not number or not SHORTEST_CHUNK <= seconds <= settings.TRAINED_SECONDS:
-            raise InputError(
-                f"chunk_seconds is {shown(seconds)}; expected {SHORTEST_CHUNK} to {settings.TRAINED_SECONDS} seconds"
-            )
-        if not IncrementalDecoder.supports(codec.config):
-            raise InputError("this model's codec cannot decode in pieces; use generate, for at most 30 s")
-        piece = max(round(seconds * self.frame_rate), codec.reach)
-        graphs = self.codec_graphs
-        return IncrementalDecoder(codec, graphs.decode, graphs.recurrent, graphs.convolutions, piece, step)
-
-    def _push(self, decoder, codes, last=False):
-        """Audio that codes [B, K, n] make ready, as tensors [B, channels, samples]."""
-        return [Tensor(self._joined(audio)) for audio in decoder.push(self._sides(codes), last)]
+        return self.codec.decode(codes, small=bool(self.quantization))
 
     def _request(self, input_ids, attention_mask, arguments):
         """Take a call's arguments apart and check them: the request, the callback, whether to show, the streamer."""

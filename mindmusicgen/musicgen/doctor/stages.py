@@ -130,8 +130,8 @@ class Stages:
 
     def audio_in_pieces(self, codes):
         """The same as a stream makes it."""
-        decoder = self.model._incremental_decoder(0.2)
-        return np.concatenate([piece.asnumpy() for piece in self.model._push(decoder, codes, last=True)], axis=2)
+        decoder = self.model.codec.in_pieces(0.2)
+        return np.concatenate([piece.asnumpy() for piece in self.model.codec.push(decoder, codes, last=True)], axis=2)
 
     def audio_codes(self, audio):
         """Audio [1, 1, N] -> codes [1, K, frames]."""

@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ...arguments import checked_codes
 from ...checkpoint.config_file import config_from
 from ...checkpoint.json_file import read_json
 from ...errors import InputError
@@ -213,7 +214,7 @@ class MindIRMusicgen(Single):
     @serialised
     def decode(self, codes):
         """Audio [B, channels, samples] of codes [B, K, frames]."""
-        codes = inputs.checked_codes(self.config.decoder, "codes", codes)
+        codes = checked_codes(self.config.decoder, "codes", codes)
         facts, channels = self.manifest["codec"], self.config.decoder.audio_channels
         self._check_decodable(codes.shape[2])
         clips = self.sizes["batch"]
