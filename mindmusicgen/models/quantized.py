@@ -1,11 +1,8 @@
-"""The MusicGen decoder with weights of 8 bits: a quarter of the memory that every step of decoding reads.
+"""Linear layers with weights of 8 bits: a quarter of the memory that every step of decoding reads.
 
-Matrices are `QuantizedLinear`. The heads are a fortieth of the weights, but half of what rounding would change of the
-choices: they are `FineQuantizedLinear`, of 16 bits. Norms, embeddings and all arithmetic on activations stay float32
-(in the kernels the activations are rounded to 16 bits, see ops/csrc/quantized.c). On CPU all decode steps of a chunk
-are one operator, whose cache of keys and values has 8 bits as well.
-
-Shapes as in `models.musicgen`.
+Matrices are `QuantizedLinear`. Heads are a fortieth of the weights, but half of what rounding would change of the
+choices: they are `FineQuantizedLinear`, of 16 bits. All arithmetic on activations stays float32 (in the kernels the
+activations are rounded to 16 bits, see ops/csrc/quantized.c).
 """
 
 import mindspore as ms

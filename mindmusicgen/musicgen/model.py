@@ -1,7 +1,7 @@
-"""MusicGen as its users know it: `from_pretrained`, `generate`, `save_pretrained`.
+"""MusicGen as its users know it: `from_pretrained`, `generate`, `stream`, `encode`, `decode`, `save_pretrained`.
 
-The composite holds the three networks and the checkpoint's configs; the loop itself is in
-`generation.generator`, the networks in `models`, and what a call of the model returns in `submodels`.
+The whole holds three networks: T5 (`models.t5`), the decoder (`decoder`) and EnCodec (`models.encodec`, behind
+`codec`). A call of `generate` is checked in `inputs`, and `generator` runs it.
 """
 
 import mindspore as ms

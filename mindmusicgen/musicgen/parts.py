@@ -74,7 +74,7 @@ class Decoder(Habits):
 
 
 class StatesDecoder(Decoder, MusicgenDecoder):
-    """The decoder of `models.musicgen` without heads, called as transformers' MusicgenModel is."""
+    """The network of `decoder` without heads, called as transformers' MusicgenModel is."""
 
     model_type = "musicgen_decoder"
 
@@ -95,4 +95,4 @@ class LogitsDecoder(Decoder):
 
 
 class TextDecoder(LogitsDecoder, MusicgenDecoder):
-    """The decoder of `models.musicgen`."""
+    """The network of `decoder`, called as transformers' MusicgenForCausalLM is."""

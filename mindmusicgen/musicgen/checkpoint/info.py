@@ -70,7 +70,7 @@ def memory(config, parameters, seconds, batch, number_size=4, small=False):
 
 
 def _decoded_at_once(codec, seconds, small):
-    """Seconds of audio that the codec decodes at a time; see `composite.decode`."""
+    """Seconds of audio that the codec decodes at a time; see `codec.MusicgenCodec.decode`."""
     if not IncrementalDecoder.supports(codec):
         return seconds
     if small:

@@ -1,4 +1,8 @@
-"""The MusicGen decoder with weights of 8 bits: a quarter of the memory that every step of decoding reads."""
+"""The MusicGen decoder with weights of 8 bits, whose decode steps are one operator on a CPU.
+
+Norms and embeddings stay float32. All steps of a chunk run in one operator, whose cache of keys and values has 8 bits
+as well. Shapes as in `musicgen.decoder`.
+"""
 
 import mindspore as ms
 from mindspore import Tensor

@@ -57,7 +57,7 @@ class MelodyGraphs(DecodeGraphs):
 
 
 class MelodyGenerator(CodeGenerator):
-    """Generates codes with the decoder of a melody model; takes a `melody_inputs.MelodyRequest`."""
+    """Generates codes with the decoder of a melody model; takes a `melody.inputs.MelodyRequest`."""
 
     def conditioned(self, request, length, frame):
         chroma = request.chroma_from(frame)

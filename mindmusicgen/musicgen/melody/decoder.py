@@ -1,10 +1,10 @@
 """The decoder of the melody models: MusicGen's without cross-attention, which reads what it is to follow as a prefix.
 
-Paper and numbers as in `models.musicgen`; follows transformers' `modeling_musicgen_melody.py`. The prefix holds chroma
+Paper and numbers as in `musicgen.decoder`; follows transformers' `modeling_musicgen_melody.py`. The prefix holds chroma
 first, then the text. It takes the first positions, is attended to like columns of codes, and nothing in it is masked:
 padded text is zeros, which count.
 
-Shapes as in `models.musicgen`; besides, C chroma frames, N pitch classes, P = C + S positions of the prefix.
+Shapes as in `musicgen.decoder`; besides, C chroma frames, N pitch classes, P = C + S positions of the prefix.
 """
 
 import mindspore as ms

@@ -1,6 +1,6 @@
 """MusicGen that follows a melody: `MusicgenMelodyForConditionalGeneration`.
 
-The composite of `composite` with another decoder: text and chroma stand as a prefix in front of the codes. Section 2.3
+The whole of `musicgen.model` with another decoder: text and chroma stand as a prefix in front of the codes. Section 2.3
 of "Simple and Controllable Music Generation" (Copet et al., 2023); follows transformers' `modeling_musicgen_melody.py`.
 """
 

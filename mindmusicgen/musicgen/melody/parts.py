@@ -9,7 +9,7 @@ from .decoder import MusicgenMelodyDecoder
 
 
 class MelodyStatesDecoder(Decoder, MusicgenMelodyDecoder):
-    """The decoder of `models.musicgen_melody` without heads, called as transformers' MusicgenMelodyModel is."""
+    """The network of `melody.decoder` without heads, called as transformers' MusicgenMelodyModel is."""
 
     model_type = "musicgen_melody_decoder"
 
@@ -21,7 +21,7 @@ class MelodyStatesDecoder(Decoder, MusicgenMelodyDecoder):
 
 
 class MelodyDecoder(Decoder, MusicgenMelodyDecoder):
-    """The decoder of `models.musicgen_melody`, called as transformers' MusicgenMelodyForCausalLM is."""
+    """The network of `melody.decoder`, called as transformers' MusicgenMelodyForCausalLM is."""
 
     model_type, alone = "musicgen_melody_decoder", "MusicgenMelodyForCausalLM"  # as in `LogitsDecoder`
 

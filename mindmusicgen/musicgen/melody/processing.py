@@ -1,4 +1,4 @@
-"""The processor of the melody models: text as `processing` has it, and the chroma of a recording."""
+"""The processor of the melody models: text as `musicgen.processing` has it, and the chroma of a recording."""
 
 import os
 import warnings
