@@ -44,3 +44,21 @@ def shown(value):
 def clip(text, most=160):
     """Text from a file, made fit for one line of an error."""
     return str(text)[:most].encode("unicode_escape").decode()[:most]
+
+
+def whole_number(name, value, least):
+    """A whole number as an int.
+
+    Args:
+        name (str): what the user calls it.
+        value (object): what was given; True and False are no numbers.
+        least (int): the smallest that makes sense.
+
+    Raises:
+        InputError: for anything else.
+    """
+    from numbers import Integral
+
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(f"{name} is {shown(value)}; expected a whole number of at least {least}")
+    return int(value)

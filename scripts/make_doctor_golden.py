@@ -55,7 +55,7 @@ def main():
     uniforms, sampled = robust_uniforms(stages, states, mask, logits, np.random.default_rng(0))
     audio = stages.audio(codes[:1, :, : golden.AUDIO_FRAMES])
     arrays = run | {"logits": logits, "uniforms": uniforms, "sampled": sampled, "audio": audio}
-    arrays |= {"audio_codes": stages.audio_codes(audio), "fingerprint": np.array(golden.fingerprint())}
+    arrays |= {"audio_codes": stages.audio_codes(audio), "fingerprint": np.array(golden.demo_fingerprint())}
     with whole_file(golden.PATH) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
     print(f"{golden.PATH}: {golden.PATH.stat().st_size / 1e3:.0f} kB, {certain} of {codes.shape[2]} frames certain")

@@ -8,7 +8,7 @@ from ..auto import AutoProcessor, part_of_family
 from ..checkpoint.native import stored_quantization
 from ..checkpoint.source import resolve
 from ..dtypes import dtype_name
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..language import said
 from ..runtime import device as devices
 from ..runtime.files import check_folder, remove_leftovers
@@ -79,12 +79,9 @@ def _check(arguments, size):
         raise InputError(f"format is {arguments.format!r}; expected one of {', '.join(name[1:] for name in FORMATS)}")
     check_format(f"any.{arguments.format}", arguments.bit_depth)
     check_folder(arguments.output, "output")
-    if arguments.batch_size < 1:
-        raise InputError(f"batch size is {arguments.batch_size}; expected a whole number of at least 1")
-    if arguments.seed < 0:
-        raise InputError(f"seed is {arguments.seed}; expected a whole number of at least 0")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise InputError(f"workers is {arguments.workers}; expected a whole number of at least 1")
+    whole_number("batch size", arguments.batch_size, 1)
+    whole_number("seed", arguments.seed, 0)
+    whole_number("workers", 1 if arguments.workers is None else arguments.workers, 1)
     if arguments.workers is None and arguments.ray_address:
         raise InputError("--ray-address belongs to --workers; say how many workers the cluster is to run")
     if arguments.workers is not None and (arguments.device_id is not None or ":" in (arguments.device or "")):

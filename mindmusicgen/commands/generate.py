@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import replace
 
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..language import said
 from ..runtime.telling import quoted, tell
 from ..sound.recipe import recipe_comment
@@ -182,8 +182,7 @@ def _check_generate(job):
     from ..codes_file import check_codes_path
     from ..words import check_words
 
-    if job.copies < 1:
-        raise InputError(f"copies is {job.copies}; expected a whole number of at least 1")
+    whole_number("copies", job.copies, 1)
     pieces = job.pieces
     if job.output == "-":
         if pieces > 1:

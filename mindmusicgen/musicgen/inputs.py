@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..arguments import as_array, as_mask, as_whole, belongs
-from ..errors import InputError, shown
+from ..errors import InputError, whole_number
 from ..generation.decode_loop import TEXT_BUCKETS, bucket
 from ..sound.samples import SILENCE, as_batch
 from . import settings
@@ -45,8 +45,7 @@ def unconditional_inputs(text_dim, num_samples):
     Raises:
         InputError: if num_samples is not a whole number above 0.
     """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise InputError(f"num_samples is {shown(num_samples)}; expected a whole number of at least 1")
+    num_samples = whole_number("num_samples", num_samples, 1)
     from .outputs import UnconditionalInputs
 
     return UnconditionalInputs(

@@ -4,7 +4,7 @@ import json
 import random
 
 from ..checkpoint.source import DEMO
-from ..errors import InputError
+from ..errors import InputError, whole_number
 
 LANGUAGES = ("en", "zh")
 
@@ -35,8 +35,7 @@ def invent(count=5, seed=None, language="en"):
     """
     if language not in LANGUAGES:
         raise InputError(f"language is {language!r}; expected one of {', '.join(LANGUAGES)}")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InputError(f"count is {count!r}; expected a whole number of at least 1")
+    whole_number("count", count, 1)
     words, rng = demo_words(), random.Random(seed)
     return [_one(words, rng, language) for _ in range(count)]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError, shown
+from ..errors import InputError, shown, whole_number
 from .delay_pattern import columns_for
 from .generation_config import check_generation_config
 from .windows import Plan
@@ -72,12 +72,6 @@ def _number(name, value, low, high=math.inf, above=False):
     return float(value)
 
 
-def _whole(name, value, low):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
-        raise InputError(f"{name} is {shown(value)}; expected a whole number of at least {low}")
-    return int(value)
-
-
 def resolve_seeds(seed, rows):
     """One seed per row: consecutive from `seed`, as given in a list, or for None a fresh one.
 
@@ -88,8 +82,8 @@ def resolve_seeds(seed, rows):
     if isinstance(seed, (list, tuple)):
         if len(seed) != rows:
             raise InputError(f"seed has {len(seed)} entries for {rows} pieces; give one number, or one for each piece")
-        return tuple(_whole("seed", value, 0) for value in seed)
-    first = _whole("seed", seed, 0)
+        return tuple(whole_number("seed", value, 0) for value in seed)
+    first = whole_number("seed", seed, 0)
     return tuple(first + i for i in range(rows))
 
 
@@ -180,7 +174,7 @@ def sequences_per_prompt(generation_config, arguments):
     """num_return_sequences of a call."""
     asked = arguments.get("num_return_sequences")
     asked = generation_config.num_return_sequences if asked is None else asked
-    return 1 if asked is None else _whole("num_return_sequences", asked, 1)
+    return 1 if asked is None else whole_number("num_return_sequences", asked, 1)
 
 
 def guidance_of(generation_config, arguments):
@@ -233,7 +227,7 @@ def resolve(model, generation_config, arguments, rows, prompt_frames, seed):
         guidance=guidance_of(generation_config, given),
         plan=plan,
         temperature=_number("temperature", value("temperature"), COLDEST, HOTTEST),
-        top_k=0 if top_k is None else _whole("top_k", top_k, 0),
+        top_k=0 if top_k is None else whole_number("top_k", top_k, 0),
         top_p=_number("top_p", value("top_p"), 0, 1),
         seeds=resolve_seeds(seed, rows),
         return_dict=bool(value("return_dict_in_generate")),
@@ -274,7 +268,9 @@ def _length(sizes, given, generation_config, max_length, prompt_frames):
     if new is None and "max_length" not in given:
         new = generation_config.max_new_tokens
     name = "max_length" if new is None else "max_new_tokens"
-    length = _whole("max_length", max_length, 2) if new is None else known + _whole("max_new_tokens", new, 1)
+    length = (
+        whole_number("max_length", max_length, 2) if new is None else known + whole_number("max_new_tokens", new, 1)
+    )
     limit = max_columns(sizes)
     if length - 1 > limit:
         raise InputError(

@@ -32,7 +32,7 @@ FILTERS = {"temperature": 0.9, "top_k": 50, "top_p": 0.95}  # of the sampling st
 NEAR_TIE = {"CPU": 1e-5, "Ascend": 1e-3}  # of the largest guided logit: codes nearer to each other may change places
 
 
-def fingerprint(folder=DEMO):
+def demo_fingerprint(folder=DEMO):
     """SHA-256 of the demo's files that golden values depend on."""
     digest = hashlib.sha256()
     for name in BELONGING:
@@ -83,6 +83,6 @@ def load(path=PATH, folder=DEMO):
         made_for = str(arrays.pop("fingerprint"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"the doctor's golden values in {path} cannot be read; {again}") from error
-    if made_for != fingerprint(folder):
+    if made_for != demo_fingerprint(folder):
         raise InputError(f"the doctor's golden values belong to another demo model than the one in {folder}; {again}")
     return arrays

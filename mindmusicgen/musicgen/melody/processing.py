@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from ...audio import read_audio
-from ...errors import InputError, shown
+from ...errors import InputError, whole_number
 from ...sound.samples import SILENCE, as_samples, is_path, peak_of, recordings
 from ...sound.sound_file import SoundFile
 from ..processing import MusicgenProcessor, _count, as_tensor, check_tensors, placed, refuse_others
@@ -102,8 +102,7 @@ class MusicgenMelodyProcessor(MusicgenProcessor):
         Raises:
             InputError: if num_samples is not a whole number above 0.
         """
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-            raise InputError(f"num_samples is {shown(num_samples)}; expected a whole number of at least 1")
+        num_samples = whole_number("num_samples", num_samples, 1)
         from transformers import BatchEncoding
 
         ids = np.full((num_samples, 1), self.tokenizer.eos_token_id, np.int32)

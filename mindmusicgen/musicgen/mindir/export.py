@@ -19,7 +19,7 @@ from ...checkpoint.native import stored_quantization
 from ...checkpoint.source import resolve
 from ...checkpoint.writing import MANIFEST, whole_folder
 from ...dtypes import resolve_dtype
-from ...errors import InputError
+from ...errors import InputError, whole_number
 from ...generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_BUCKETS, bucket
 from ...generation.incremental_decoder import STEP, IncrementalDecoder
 from ...runtime.files import check_folder
@@ -140,8 +140,7 @@ def plan_sizes(config, batch, text_length, duration, prompt_duration):
         InputError: for numbers that make no sense, or that the model does not have room for.
     """
     for name, value in (("batch", batch), ("text_length", text_length)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+        whole_number(name, value, 1)
     if batch > SIZES["batch"]:
         raise InputError(f"batch is {batch}; expected at most {SIZES['batch']} prompts at a time")
     if text_length > TEXT_BUCKETS[-1]:

@@ -53,7 +53,7 @@ def clip_frames(model_config, seconds):
     return max(1, round(seconds * model_config.audio_encoder.frame_rate))
 
 
-def fingerprint(model, pairs, frames):
+def data_fingerprint(model, pairs, frames):
     """A text that changes with the files, their captions, the window or the codec."""
     codec = model.config.audio_encoder.to_dict()
     codec.pop("transformers_version", None)
@@ -82,7 +82,7 @@ def code_audio(model, folder, pairs, frames, path):
         InputError: if the file cannot be written.
         KeyboardInterrupt: after saving, if the user interrupts.
     """
-    mark = fingerprint(model, pairs, frames)
+    mark = data_fingerprint(model, pairs, frames)
     coded, saved = _load_codes(path, mark), time.monotonic()
     if coded.done == len(pairs):
         return coded

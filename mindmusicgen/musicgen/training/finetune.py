@@ -11,7 +11,7 @@ import os
 from ...checkpoint.json_file import read_json
 from ...checkpoint.native import stored_quantization
 from ...checkpoint.source import resolve
-from ...errors import InputError
+from ...errors import InputError, whole_number
 from ...language import said
 from ...runtime.files import check_folder
 from ...runtime.folder_lock import alone_in
@@ -135,8 +135,7 @@ def _draw(trainer):
 
 def _check_numbers(steps, batch, seconds, seed, freeze_text, learning_rate):
     for name, value, least in (("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        whole_number(name, value, least)
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning rate is {learning_rate!r}; expected a finite number above 0, such as 1e-4")
     if not SHORTEST <= seconds < math.inf:
