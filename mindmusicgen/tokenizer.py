@@ -9,6 +9,7 @@ import os
 
 from tokenizers import Tokenizer
 
+from .checkpoint.config_file import quiet_transformers
 from .checkpoint.json_file import read_json
 from .errors import InputError, clip
 from .runtime.quiet import unadvised
@@ -87,4 +88,5 @@ def _from_json(path, settings):
 def _from_sentencepiece(folder):
     from transformers import T5TokenizerFast as FromSentencePiece
 
-    return FromSentencePiece.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with quiet_transformers():
+        return FromSentencePiece.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

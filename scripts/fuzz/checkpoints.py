@@ -8,6 +8,7 @@ any other exception, weights that differ without a word, more than 5 s and more 
 has no checksum of its values (safetensors), only what describes them is damaged, and NaN is put among them.
 """
 
+import copy
 import json
 import os
 import random
@@ -53,7 +54,7 @@ def mutate_json(text, rng):
             case 0:
                 holder[key] = rng.choice(VALUES)
             case 1:
-                holder[key] = other[name] if other is holder or not isinstance(other[name], (dict, list)) else None
+                holder[key] = copy.deepcopy(other[name])
             case 2:
                 holder.pop(key)
             case 3 if isinstance(holder, dict):
