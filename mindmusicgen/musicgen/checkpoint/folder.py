@@ -20,7 +20,7 @@ from ...habits import changed_config, opening, saving
 from ...habits import dtype_name as common_name
 from ...models.quantized import arena_for, quantised_parameters
 from ...ops import packing
-from ...ops.memory import release_free_memory
+from ...ops.memory import release_free_memory, release_mapped
 from ...runtime import device as devices
 from ..int8 import quantization as quantizations
 from .audiocraft import is_audiocraft, open_checkpoint, tokenizer_folder
@@ -244,6 +244,7 @@ def load_native(network, tensors, source):
             raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
         if name in packed:
             if arena is None:
+                release_mapped(mapped.values())  # pages that the look for NaN has read; what is used comes back
                 release_free_memory()
                 arena = arena_for(network)
             values = arena.take(expected, parameter.asnumpy().dtype)
