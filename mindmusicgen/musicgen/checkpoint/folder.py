@@ -30,6 +30,7 @@ MODELS = {  # model_type of config.json: the classes of config and model
     "musicgen_melody": ("MusicgenMelodyConfig", "MusicgenMelodyForConditionalGeneration"),
 }
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+LOOKED = 100_000_000  # bytes of mapped weights that are looked through for NaN before their pages are given back
 
 
 def model_type(folder):
@@ -236,7 +237,7 @@ def load_native(network, tensors, source):
     ):
         if names:
             raise InputError(f"{source} {what} {clip(min(names))}; convert the model again with this version")
-    packed, mapped, arena, reads = quantised_parameters(network), {}, None, []
+    packed, mapped, arena, reads, looked = quantised_parameters(network), {}, None, [], []
     # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
     for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
         found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
@@ -244,7 +245,7 @@ def load_native(network, tensors, source):
             raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
         if name in packed:
             if arena is None:
-                release_mapped(mapped.values())  # pages that the look for NaN has read; what is used comes back
+                release_mapped(looked)
                 release_free_memory()
                 arena = arena_for(network)
             values = arena.take(expected, parameter.asnumpy().dtype)
@@ -256,6 +257,10 @@ def load_native(network, tensors, source):
             if not np.issubdtype(values.dtype, np.floating):
                 raise InputError(f"{source} holds {name} as {tensors[name].dtype}; expected floating-point weights")
             huggingface.check_finite(values, name, source)
+            looked.append(values)
+            if packed and sum(one.nbytes for one in looked) > LOOKED:
+                release_mapped(looked)  # pages that the look has read; what is used comes back
+                looked.clear()
         if values.dtype == parameter.asnumpy().dtype:
             parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
         else:
