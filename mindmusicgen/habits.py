@@ -46,7 +46,7 @@ LOAD_INSTEAD = {
 }
 GENERATE_INSTEAD = {
     "logits_processor": "temperature, top_k, top_p and guidance_scale are what changes logits in the compiled step",
-    "stopping_criteria": "callback=, which is called as frames are made and stops by returning False",
+    "stopping_criteria": "callback= is called as frames are made, and stops by returning False",
     "prefix_allowed_tokens_fn": "temperature, top_k, top_p and guidance_scale are what changes logits",
     "assistant_model": "leave it out: there is no assisted decoding of several codebooks",
     "synced_gpus": "leave it out: each process makes its own pieces",

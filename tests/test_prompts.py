@@ -28,10 +28,13 @@ def test_what_cannot_be_is_said(arguments):
         invent(**arguments)
 
 
-def test_the_command_prints_examples(capsys):
+def test_the_command_prints_examples(capsys, monkeypatch):
     assert main(["prompts", "--count", "2", "--seed", "5"]) == 0
     printed = capsys.readouterr().out
     assert invent(2, 5)[1] in printed and demo_words()["examples"][0] in printed
     assert main(["prompts", "--language", "zh"]) == 0
-    assert "圆舞曲" in capsys.readouterr().out
+    assert "圆舞曲、" in capsys.readouterr().out
+    monkeypatch.setenv("MINDMUSICGEN_LANG", "zh")
+    assert main(["prompts"]) == 0
+    assert "圆舞曲、" in capsys.readouterr().out
     assert main(["prompts", "--language", "fr"]) == 2

@@ -9,11 +9,13 @@ from ..errors import InputError, clip
 from ..models.quantized import NAMES as QUANTIZATIONS
 from ..models.quantized import arena_for, quantised_parameters
 from ..ops import packing
-from ..ops.memory import release_free_memory
+from ..ops.memory import release_free_memory, release_mapped
 from .huggingface import check_finite
 from .safetensors_file import NAMES as DTYPE_NAMES
 from .safetensors_file import open_safetensors, read_metadata, write_safetensors
 from .source import NATIVE, as_folder, files_in, open_weights, weights_form
+
+LOOKED = 100_000_000  # bytes of mapped weights that are looked through for NaN before their pages are given back
 
 
 def open_tensors(folder):
@@ -57,7 +59,7 @@ def load_native(network, tensors, source):
     ):
         if wrong:
             raise InputError(f"{source} {what} {clip(min(wrong))}; convert the model again with this version")
-    packed, mapped, arena, reads = quantised_parameters(network), {}, None, []
+    packed, mapped, arena, reads, looked = quantised_parameters(network), {}, None, [], []
     # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
     for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
         found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
@@ -65,6 +67,7 @@ def load_native(network, tensors, source):
             raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
         if name in packed:
             if arena is None:
+                release_mapped(looked)
                 release_free_memory()
                 arena = arena_for(network)
             values = arena.take(expected, parameter.asnumpy().dtype)
@@ -76,6 +79,10 @@ def load_native(network, tensors, source):
             if not np.issubdtype(values.dtype, np.floating):
                 raise InputError(f"{source} holds {name} as {tensors[name].dtype}; expected floating-point weights")
             check_finite(values, name, source)
+            looked.append(values)
+            if packed and sum(one.nbytes for one in looked) > LOOKED:
+                release_mapped(looked)  # pages that the look has read; what is used comes back
+                looked.clear()
         if values.dtype == parameter.asnumpy().dtype:
             parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
         else:

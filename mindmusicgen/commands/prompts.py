@@ -1,5 +1,6 @@
 """`mindmusicgen prompts`: words and prompts that the demo model understands."""
 
+from .. import language
 from ..runtime.telling import tell
 from . import flags
 
@@ -10,7 +11,7 @@ def add_prompts(parser):
     parser.epilog = flags.examples("prompts --count 10 -s 3")
     parser.add_argument("--count", type=int, default=5, metavar="N", help="new prompts to make up (5)")
     parser.add_argument("-s", "--seed", type=int, help="the same number makes up the same prompts")
-    parser.add_argument("--language", default="en", help="en (default) or zh")
+    parser.add_argument("--language", default=language.current(), help="en or zh (that of the errors)")
     parser.set_defaults(run=run_prompts)
 
 

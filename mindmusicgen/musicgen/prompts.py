@@ -63,15 +63,16 @@ def describe(language="en"):
         "en": ("styles", "instruments", "sound", "mood", "tempo", "drums, a drum beat, no drums; major, minor; 3/4"),
         "zh": ("风格", "乐器", "音色", "情绪", "速度", "鼓，没有鼓；大调，小调"),
     }[language]
+    comma, colon, semicolon = ("、", "：", "；") if language == "zh" else (", ", ": ", "; ")
 
     def joined(table):
-        return ", ".join(dict.fromkeys(word for row in table for word in row))
+        return comma.join(dict.fromkeys(word for row in table for word in row))
 
-    tempi = joined(row[language] for row in words["tempi"]) + f"; {', '.join(map(str, words['bpm']))} bpm"
+    tempi = joined(row[language] for row in words["tempi"]) + semicolon + comma.join(map(str, words["bpm"])) + " bpm"
     rows = [
         joined(style[language] for style in words["styles"].values()),
         *(joined(row[language] for row in words[name].values()) for name in ("instruments", "tones", "moods")),
         tempi,
     ]
-    lines = [f"{title}: {row}" for title, row in zip(titles, rows, strict=False)]
+    lines = [f"{title}{colon}{row}" for title, row in zip(titles, rows, strict=False)]
     return [*lines, titles[-1]]
