@@ -63,7 +63,7 @@ def read_audio(path, sampling_rate, channels, longest=LONGEST, upto=None):
 
 
 def read_blocks(file, sampling_rate, channels):
-    """The same piece by piece, for files of any length.
+    """The samples of a file piece by piece, resampled and mixed, for files of any length.
 
     Args:
         file (SoundFile): the file.

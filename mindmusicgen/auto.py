@@ -23,7 +23,7 @@ def kind_of(folder):
 
 
 def known_kind(folder):
-    """The same, which must be one of `families.KINDS`.
+    """The kind of model that a folder holds, which must be one of `families.KINDS`.
 
     Raises:
         InputError: also if it is none.

@@ -22,7 +22,7 @@ class Output:
         return tuple(getattr(self, name) for name in self.keys())
 
     def values(self):
-        """The same under the name that dictionaries have for it."""
+        """The fields that are set, as `to_tuple` under the name that dictionaries have for it."""
         return self.to_tuple()
 
     def items(self):

@@ -91,7 +91,7 @@ class Habits(Single):
 
 
 class CompositeHabits(Habits):
-    """The same for a model of three networks."""
+    """What a torch module answers to, for a model of three networks."""
 
     def get_input_embeddings(self):
         """The table of the text's tokens."""

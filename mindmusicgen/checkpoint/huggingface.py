@@ -44,7 +44,7 @@ class Piece:
     beside: Callable = None
 
     def renamed(self, rename):
-        """The same piece with other names in checkpoints."""
+        """This piece with other names in checkpoints."""
         return replace(self, names=tuple(rename(name) for name in self.names))
 
 

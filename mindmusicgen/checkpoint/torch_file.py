@@ -104,7 +104,7 @@ class LazyTensor(_Sealed):
         storage.__dict__["sound"] = True
 
     def rows(self, start: int, stop: int) -> "LazyTensor":
-        """The same tensor with rows start to stop of its first axis alone; nothing is read."""
+        """This tensor with rows start to stop of its first axis alone; nothing is read."""
         if not 0 <= start <= stop <= self.shape[0]:
             raise ValueError(f"rows {start} to {stop} are not in a tensor of shape {self.shape}")
         shape, offset = (stop - start, *self.shape[1:]), self._offset + start * self._stride[0]

@@ -202,7 +202,7 @@ class Conv1d(nn.Cell):
         return y
 
     def multiply_transposed(self, x):
-        """The same for a handful of output channels, with time as the last axis."""
+        """The sum of products for a handful of output channels, with time as the last axis."""
         rows, length, channels = x.shape
         frames = length - (self.kernel_size - 1) * self.dilation
         products = self.conv.matmul(self.conv.weight, x.reshape(rows * length, channels))  # [k * O, B * N]

@@ -91,7 +91,7 @@ class CrossAttention(nn.Cell):
         return self.out_proj(y.swapaxes(1, 2).reshape(rows, columns, dim))
 
     def step(self, x, k, v, mask):
-        """The same for one column. x: [B, D]."""
+        """`construct` for one column. x: [B, D]."""
         rows, dim = x.shape
         q = self.q_proj(x).reshape(rows, self.num_heads, 1, dim // self.num_heads)
         return self.out_proj(self.attention(q, k, v, mask).reshape(rows, dim))

@@ -89,25 +89,40 @@ def use(device=None, device_id=None):
         ``Ascend`` ``CPU``
     """
     global _used
-    target, number = named(device, device_id)
+    wanted = _wanted(device, device_id)
+    if wanted is None:
+        return
     now = current()
-    begun = _used is not None or _begun(now[0])
-    if target is None or begun and device is None and device_id is None:
-        if now[0] != "Ascend" or _used:
-            return
-        target = "Ascend"  # MindSpore's own choice
-    wanted = target, number if number is not None else now[1] if now[0] == target else 0
-    if not begun:
+    if not _has_begun(now[0]):
         _set(*wanted)
     elif wanted != now:
         raise InputError(
             f"this process already computes on {_said(*now)} and cannot change to {_said(*wanted)}; "
             "name the device before the first model is opened, or start a new process"
         )
-    if target == "Ascend" and not _used:
+    if wanted[0] == "Ascend" and not _used:
         _prepare()
         _open(*wanted)
     _used = wanted
+
+
+def _wanted(device, device_id):
+    """The device that is to compute, (target, number); None if it does already and needs no preparing."""
+    target, number = named(device, device_id)
+    now_target, now_number = current()
+    call_names_none = device is None and device_id is None
+    if target is None or call_names_none and _has_begun(now_target):  # what computes stays, MindSpore's choice at first
+        if now_target == "CPU" or _used:
+            return None
+        target = now_target
+    if number is None:
+        number = now_number if target == now_target else 0
+    return target, number
+
+
+def _has_begun(target):
+    """Whether this process computes on a device already, by this package's doing or not."""
+    return _used is not None or _begun(target)
 
 
 def current():

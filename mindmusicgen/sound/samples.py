@@ -242,7 +242,7 @@ def check_length(name, seconds, longest):
 
 
 def fit_blocks(name, blocks, rate, sampling_rate, channels):
-    """The same piece by piece, for recordings of any length: blocks [c, n] to blocks [channels, m]."""
+    """A recording of any length, resampled and mixed piece by piece: blocks [c, n] to blocks [channels, m]."""
     return _resampled(_mixed(name, blocks, channels), Fraction(sampling_rate, rate))
 
 

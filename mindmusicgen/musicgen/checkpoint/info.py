@@ -134,7 +134,7 @@ def enough_memory(model, seconds, batch):
 
 
 def needs(config, counts, seconds, batch, numbers):
-    """The same as `memory` for what `--dtype` and `--quantization` name.
+    """Bytes a run needs at its peak, by part, for what `--dtype` and `--quantization` name; see `memory`.
 
     Args:
         config, seconds, batch: as in `memory`.

@@ -171,4 +171,4 @@ def expand(decoder, config, kind=MusicgenDecoder):
 
 
 class QuantizedDecoder(LogitsDecoder, QuantizedMusicgenDecoder):
-    """The same, called as transformers' MusicgenForCausalLM is."""
+    """The decoder with weights of 8 bits as a part of the whole, called as transformers' MusicgenForCausalLM is."""

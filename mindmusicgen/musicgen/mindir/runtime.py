@@ -130,7 +130,7 @@ class MindIRMusicgen(Single):
 
     @classmethod
     def from_pretrained(cls, folder):
-        """The same as the class itself, by the name that models are opened with."""
+        """Open a folder of exported files: the class itself, by the name that models are opened with."""
         return cls(folder)
 
     @property
