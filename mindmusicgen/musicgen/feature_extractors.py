@@ -1,6 +1,6 @@
 """What a processor knows about a model's audio: transformers' EncodecFeatureExtractor, and the melody models' own."""
 
-from ..checkpoint.source import AUDIOCRAFT_LAYOUT, resolve
+from ..checkpoint.source import AUDIOCRAFT_LAYOUT, as_folder, resolve
 from ..errors import InputError, shown
 from ..runtime.quiet import unadvised
 from .processing import LAYOUT, as_tensor, check_tensors, checked_layout, config_layout, is_melody
@@ -30,6 +30,7 @@ class EncodecFeatureExtractor(transformers.EncodecFeatureExtractor):
     @classmethod
     def of_folder(cls, folder):
         """That of the model in a folder."""
+        folder = as_folder(folder)
         if is_melody(folder):
             raise InputError(f"{folder} is a melody model's; open it with MusicgenMelodyProcessor, or AutoProcessor")
         if folder.layout == AUDIOCRAFT_LAYOUT:

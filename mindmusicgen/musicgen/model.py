@@ -65,7 +65,9 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
     ):
         super().__init__(auto_prefix=False)
         given = {"text_encoder": text_encoder, "audio_encoder": audio_encoder, "decoder": decoder}
-        if config is None or any(part is not None for part in given.values()) or not self._fits(config):
+        if all(part is None for part in given.values()) and self._fits(config):
+            given = {}
+        else:
             from .alone.assembly import assembled
 
             given, config, dtype = assembled(type(self), config, given, dtype)

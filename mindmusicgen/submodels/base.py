@@ -1,6 +1,7 @@
 """What the sub-models have in common: they open a checkpoint, have random weights without one, and are called."""
 
 import functools
+import inspect
 
 import mindspore as ms
 from mindspore import nn
@@ -20,6 +21,9 @@ def passed_to(method):
     def call(self, *arguments, **named):
         return method(self.whole, *arguments, **named)
 
+    signature = inspect.signature(method)
+    first, *others = signature.parameters.values()
+    call.__signature__ = signature.replace(parameters=[first.replace(name="self"), *others])
     return call
 
 

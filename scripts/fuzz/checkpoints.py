@@ -52,13 +52,15 @@ def mutate_json(text, rng):
         other, name = rng.choice(places)
         match rng.randrange(6):
             case 0:
-                holder[key] = rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(VALUES))
             case 1:
                 holder[key] = copy.deepcopy(other[name])
             case 2:
                 holder.pop(key)
             case 3 if isinstance(holder, dict):
-                holder[rng.choice((f"{key}x", "to_dict", "__class__", "auto_map", "\u2028"))] = holder[key]
+                holder[rng.choice((f"{key}x", "to_dict", "__class__", "auto_map", "\u2028"))] = copy.deepcopy(
+                    holder[key]
+                )
             case 4 if isinstance(holder[key], (int, float)):
                 holder[key] = holder[key] * rng.choice((-1, 2, 0.5, 1000)) + rng.choice((0, 1))
             case _:

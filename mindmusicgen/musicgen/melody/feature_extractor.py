@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-from ...checkpoint.source import resolve
+from ...checkpoint.source import as_folder, resolve
 from ...errors import InputError
 from ..processing import LAYOUT, checked_layout, config_layout, is_melody
 from .chroma import HOP_LENGTH, N_FFT, NUM_CHROMA
@@ -57,6 +57,7 @@ class MusicgenMelodyFeatureExtractor:
     @classmethod
     def of_folder(cls, folder):
         """That of the model in a folder."""
+        folder = as_folder(folder)
         if not is_melody(folder):
             raise InputError(f"{folder} is no melody model's; open it with MusicgenProcessor, or AutoProcessor")
         rate, channels = config_layout(folder)
