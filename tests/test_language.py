@@ -152,7 +152,7 @@ REFUSED = {
     "generate --like nowhere.wav": "音频 'nowhere.wav' 无法读取；应为完整的 .wav, .flac, .ogg, .mp3 文件",
     "generate nowhere.txt": "无法读取提示词文件 'nowhere.txt'：没有那个文件或目录；应为文本文件",
     "play nowhere.wav": "无法播放音频 'nowhere.wav'，没有这个文件",
-    "prompts --count -1": "条数是 -1",
+    "prompts --count -1": "条数 是 -1",
     "batch p.jsonl -o out --ray-address x": "--ray-address 属于 --workers",
 }
 
@@ -166,7 +166,7 @@ def test_what_a_command_refuses_is_said_in_chinese(chinese, capsys, words, tmp_p
 
 def test_what_is_filled_in_may_be_a_sentence_too(chinese):
     line = "'p.jsonl', line 3: seed is -1; expected a whole number of at least 0"
-    assert language.said(line) == "'p.jsonl' 第 3 行：种子是 -1；应为不小于 0 的整数"
+    assert language.said(line) == "'p.jsonl' 第 3 行：种子 是 -1；应为不小于 0 的整数"
     assert language.said("interrupted, nothing was written") == "已中断，什么也没有写"
     assert language.said("there are 2 audio prompts for 3 prompts; give one, or one each").startswith(
         "有 2 个音频提示，"
