@@ -130,7 +130,7 @@ class TestTopP:
             greedy = generate(do_sample=False, max_new_tokens=12).asnumpy()
             for top_p in (0, 0.0, 1e-300):
                 found = generate(do_sample=True, top_p=top_p, max_new_tokens=12, seed=1).asnumpy()
-                np.testing.assert_array_equal(found, greedy)
+                np.testing.assert_allclose(found, greedy, atol=1e-6)  # another code would differ by a thousandth
 
     def test_in_eight_bits(self, quad, folder, text):
         from mindmusicgen import MusicgenForConditionalGeneration
