@@ -21,6 +21,7 @@ from mindmusicgen.musicgen.checkpoint import audiocraft, folder  # noqa: E402
 from mindmusicgen.musicgen.training import finetune  # noqa: E402
 from mindmusicgen.runtime import files  # noqa: E402
 from mindmusicgen.runtime.files import check_folder  # noqa: E402
+from mindmusicgen.submodels import opening
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +275,7 @@ def test_where_downloads_are_is_heeded(named, place, monkeypatch, command):
             raise InputError("opened")
 
         monkeypatch.setattr(folder, "build", opened)
+        monkeypatch.setattr(opening, "config_errors", opened)  # as the codec alone is built
     words = [command, *SOURCES[command], "--cache-dir", CACHE, "--local-files-only"]
     words += [model] if command in ("convert", "info") else ["--model", model]
     assert cli.main(words) == (0 if command in ("train", "convert", "info") else 2)

@@ -8,6 +8,7 @@ import os
 from collections import Counter, deque
 
 from ..auto import part_of_family
+from ..checkpoint.source import resolve
 from ..errors import InputError
 from ..runtime import device as devices
 from .run import attempts, deliver, reason_of
@@ -25,7 +26,7 @@ class Worker:
 
     def __init__(self, maker, device=None):
         devices.use(device)
-        self.maker = part_of_family(maker["folder"], "batching").Maker(**maker)
+        self.maker = part_of_family(resolve(maker["folder"]), "batching").Maker(**maker)
 
     def make(self, batch):
         """The list of what `attempts` yields for a batch, and the clips' sampling rate."""

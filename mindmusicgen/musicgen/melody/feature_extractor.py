@@ -92,7 +92,7 @@ class MusicgenMelodyFeatureExtractor:
 
     def __call__(self, audio, truncation=True, return_tensors="ms", padding=True, sampling_rate=None):
         """Recordings to `input_features`, their chroma; arguments as in `MusicgenMelodyProcessor`."""
-        from .melody.processing import MusicgenMelodyProcessor
+        from .processing import MusicgenMelodyProcessor
 
         options = {"padding": padding, "truncation": truncation, "return_tensors": return_tensors}
         return MusicgenMelodyProcessor(self, None)(audio=audio, sampling_rate=sampling_rate, **options)
