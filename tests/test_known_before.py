@@ -21,7 +21,7 @@ from mindmusicgen.musicgen.checkpoint import audiocraft, folder  # noqa: E402
 from mindmusicgen.musicgen.training import finetune  # noqa: E402
 from mindmusicgen.runtime import files  # noqa: E402
 from mindmusicgen.runtime.files import check_folder  # noqa: E402
-from mindmusicgen.submodels import opening
+from mindmusicgen.submodels import opening  # noqa: E402
 
 
 @pytest.fixture(scope="module")
