@@ -59,6 +59,12 @@ def test_faults_are_told(tmp_path):
         def read(self):
             return self.fault()
 
+    class Bell(InputError):
+        """InputError itself lets no such character through."""
+
+        def __str__(self):
+            return "a\abell"
+
     def fail(error):
         raise error
 
@@ -68,7 +74,7 @@ def test_faults_are_told(tmp_path):
         "wrong": lambda: 2,
         "KeyError: 'x'": lambda: fail(KeyError("x")),
         "refused": lambda: fail(InputError("a sentence")),
-        "no sentence: 'a\\x07bell'": lambda: fail(InputError("a\abell")),
+        "no sentence: 'a\\x07bell'": lambda: fail(Bell()),
         "slow": lambda: fail(TimeoutError()),
     }
     for outcome, kind.fault in faults.items():

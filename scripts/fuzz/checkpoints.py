@@ -9,6 +9,7 @@ has no checksum of its values (safetensors), only what describes them is damaged
 """
 
 import copy
+import gc
 import json
 import os
 import random
@@ -501,6 +502,7 @@ def attempt(name, count, seed=0):
         dict: outcomes (dict of outcome to number), slowest (s of computing), memory (MB that it took).
     """
     outcomes, slowest = Counter(), 0.0
+    gc.collect()  # graphs of models before are released now, not in somebody's seconds
     with tempfile.TemporaryDirectory() as folder:
         kind = KINDS[name][1](folder)
         peak = before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
