@@ -32,7 +32,6 @@ except ImportError:  # Windows
 
 from .. import __version__
 from ..ops import native
-from .files import whole_file
 from .quiet import cache_unmentioned
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -42,7 +41,7 @@ ROOM = 100_000_000  # bytes that must be free on the disk; MindSpore does not no
 OLD = 3600  # seconds after which what nobody holds is a leftover
 MOST = 12  # graphs that a function keeps
 GRAPH, HASH = "graph.mindir", "sha256"
-DEPENDENCIES = "compile_dependency.hash"  # MindSpore's name
+FORCED = "MS_DEV_FORCE_USE_COMPILE_CACHE"
 watchers = []  # what to call before a graph is made: with whether it was kept, so that it need not be compiled
 _lock = threading.RLock()
 
@@ -231,13 +230,13 @@ def _code():
 class _Stage:
     """The folder that MindSpore looks into; it takes the first it hears of, and counts the graphs.
 
-    Beside the graph it wants a hash of the program's sources, and once that was missing or another, it compiles
-    everything. For us the sources are one file of this package, and the hash is kept beside the entries.
+    Left to itself it compares the program's sources as well, and once a graph was missing it looks for no other until
+    the process ends. FORCED, which it reads once, makes it look each time, for the graph alone; our keys say more.
     A lock tells others that somebody still uses the folder; it goes with the process, however that ends.
     """
 
     def __init__(self, folder):
-        self.kept, self.count = folder / DEPENDENCIES, 0
+        self.count = 0
         self.base = tempfile.TemporaryDirectory(prefix="stage-", dir=folder, ignore_cleanup_errors=True)
         self.lock = os.open(self.base.name, os.O_RDONLY)
         _locked(self.lock)
@@ -248,8 +247,6 @@ class _Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob("*.mindir"):
             path.unlink()
-        if self.kept.exists():
-            shutil.copyfile(self.kept, self.folder / DEPENDENCIES)
         if entry is not None:
             shutil.copyfile(entry / GRAPH, self.place())
 
@@ -259,8 +256,6 @@ class _Stage:
     def take(self):
         """What was written for this graph, if anything; the next one follows."""
         made, self.count = self.place(), self.count + 1
-        if not self.kept.exists():
-            _write(self.kept, (self.folder / DEPENDENCIES).read_bytes())
         return made if made.is_file() else None
 
 
@@ -331,13 +326,16 @@ def _entry(key):
             return
         api = _api()
         script, api.entry_script_path = api.entry_script_path, str(PACKAGE / "errors.py")
+        forced = os.environ.get(FORCED)
         with cache_unmentioned():
+            os.environ[FORCED] = "1"
             ms.set_context(enable_compile_cache=True, compile_cache_path=stage.base.name)
             try:
                 yield known
             finally:
                 ms.set_context(enable_compile_cache=False)
                 api.entry_script_path = script
+                os.environ.pop(FORCED) if forced is None else os.environ.update({FORCED: forced})
         with contextlib.suppress(OSError):
             made = stage.take()
             if made and not known and _has_room(folder):
@@ -374,11 +372,6 @@ def _keep(entry, graph, stage):
     except OSError:  # another process was faster, or the disk is full
         shutil.rmtree(aside, ignore_errors=True)
     _trim(entry.parent.parent)
-
-
-def _write(path, content):
-    with whole_file(path) as partial:
-        Path(partial).write_bytes(content)
 
 
 def _trim(graphs):
