@@ -1,10 +1,13 @@
 """Arguments of calls, checked: each function returns what is wanted, or raises one sentence that says it."""
 
+import math
+import numbers
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from .errors import InputError
+from .errors import InputError, shown, whole_number
 
 
 def belongs(owner, given, **named):
@@ -128,3 +131,32 @@ def checked_codes(decoder, name, value):
     if codes.shape[1] != books or not codes.size or codes.min() < 0 or codes.max() >= size:
         raise InputError(f"{name} has shape {codes.shape}; expected (batch, {books}, frames), each 0 to {size - 1}")
     return codes.astype(np.int32)
+
+
+def number(name, value, low, high=math.inf, above=False):
+    """A finite number of at least, or above, `low`, and at most `high`, as a float.
+
+    Raises:
+        InputError: naming the argument, for anything else.
+    """
+    wanted = f"{'above' if above else 'at least'} {low}" + (f" and at most {high}" if high < math.inf else "")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InputError(f"{name} is {shown(value)}; expected a finite number {wanted}")
+    if value < low or value > high or (above and value == low):
+        raise InputError(f"{name} is {shown(value)}; expected a number {wanted}")
+    return float(value)
+
+
+def resolve_seeds(seed, rows):
+    """One seed per row: consecutive from `seed`, as given in a list, or for None a fresh one.
+
+    A fresh one comes from NumPy's own generator, so that `set_seed`, mindspore's and transformers' too, repeats it.
+    """
+    if seed is None:
+        seed = np.random.randint(2**31 - 1)
+    if isinstance(seed, (list, tuple)):
+        if len(seed) != rows:
+            raise InputError(f"seed has {len(seed)} entries for {rows} pieces; give one number, or one for each piece")
+        return tuple(whole_number("seed", value, 0) for value in seed)
+    first = whole_number("seed", seed, 0)
+    return tuple(first + i for i in range(rows))

@@ -245,7 +245,7 @@ def packages(weights, config):
 
 
 def write(path, content):
-    """What torch.save(content, path) writes, for dicts of arrays, texts and booleans."""
+    """What torch.save(content, path) writes, for dicts of arrays, texts, booleans and whole numbers."""
     storages = {}
 
     def dump(value):
@@ -255,6 +255,8 @@ def write(path, content):
             return text(value)
         if isinstance(value, bool):
             return b"\x88" if value else b"\x89"
+        if isinstance(value, int):
+            return b"J" + value.to_bytes(4, "little", signed=True)
         value = np.ascontiguousarray(value)
         key = str(len(storages))
         storages[key] = value

@@ -20,7 +20,7 @@ SIZES = {  # by model_type of a config: the least and the most of each number th
     },
     "encodec": {
         "audio_channels": (1, 2),
-        "sampling_rate": (1000, 1_000_000),
+        "sampling_rate": (100, 1_000_000),
         "num_filters": WIDTH,
         "hidden_size": WIDTH,
         "codebook_size": TABLE,
@@ -125,10 +125,7 @@ def check_sizes(config, path, kind=None):
         InputError: naming the size.
     """
     kind = kind or getattr(config, "model_type", None)
-    for name, (least, most) in SIZES.get(kind, {}).items():
-        value = getattr(config, name, None)
-        if type(value) is not int or not least <= value <= most:
-            raise InputError(f"{path} sets {name} to {clip(repr(value), 40)}; expected {least} to {most}")
+    check_ranges(config, path, SIZES.get(kind, {}))
     for name in FRACTIONS.get(kind, ()):
         value = getattr(config, name, None)
         if type(value) not in (int, float) or not 0 <= value <= 1:
@@ -137,6 +134,18 @@ def check_sizes(config, path, kind=None):
         _check_codec(config, path)
     for part, used_as in PARTS.items() if kind in ("musicgen", "musicgen_melody") else ():
         check_sizes(getattr(config, part), path, used_as)
+
+
+def check_ranges(config, path, ranges):
+    """Refuse numbers of a config that are not whole or outside {name: (least, most)}.
+
+    Raises:
+        InputError: naming the number.
+    """
+    for name, (least, most) in ranges.items():
+        value = getattr(config, name, None)
+        if type(value) is not int or not least <= value <= most:
+            raise InputError(f"{path} sets {name} to {clip(repr(value), 40)}; expected {least} to {most}")
 
 
 def _check_codec(config, path):

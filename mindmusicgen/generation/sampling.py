@@ -9,6 +9,8 @@ import numpy as np
 from mindspore import ops
 
 NEVER = -1e30  # a logit whose probability is exactly 0 in float32
+# Temperatures: beyond these a logit of 1e5, far more than any model has, leaves what is called a logit here.
+COLDEST, HOTTEST = 1e-18, 1e18
 LEAST = 1e-30  # of top_p: at 0 not even the most likely code would be kept
 
 

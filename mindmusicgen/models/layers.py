@@ -60,17 +60,17 @@ class Linear(nn.Cell):
 
 
 class LayerNorm(nn.Cell):
-    """Layer normalisation over the last axis, with `weight` and `bias`, computed in float32.
+    """Layer normalisation over the last axis, with `weight` and, unless told otherwise, `bias`, computed in float32.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
 
-    def __init__(self, dim, eps=1e-5, dtype=ms.float32):
+    def __init__(self, dim, eps=1e-5, dtype=ms.float32, bias=True):
         super().__init__()
         self.dtype = dtype
         self.weight = empty_parameter(dim)
-        self.bias = empty_parameter(dim)
+        self.bias = empty_parameter(dim) if bias else Tensor(np.zeros(dim, np.float32))
         self.eps, self.norm = eps, ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
         self.add_norm = ascend.add_norm_op(dtype, eps)
 

@@ -1,13 +1,11 @@
 """What a call of `generate` asks for: its arguments over generation_config.json over transformers' defaults."""
 
-import math
-import numbers
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
-
+from ..arguments import number, resolve_seeds
 from ..errors import InputError, shown, whole_number
+from ..generation.sampling import COLDEST, HOTTEST
 from .delay_pattern import columns_for
 from .generation_config import check_generation_config
 from .windows import Plan
@@ -18,8 +16,7 @@ STRIDE_SECONDS = 18.0  # audiocraft's default: beyond 30 s a window makes 18 s o
 # transformers' GenerationConfig defaults; from version 5 on an unset value reads as None.
 DEFAULTS = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_length": 20}
 SAMPLING = ("temperature", "top_k", "top_p")
-# Beyond these a logit of 1e5, far more than any model has, leaves what sampling calls a logit: see sampling.NEVER.
-COLDEST, HOTTEST, MOST_GUIDANCE = 1e-18, 1e18, 1e6
+MOST_GUIDANCE = 1e6  # as COLDEST
 PASSED_ON = (
     "do_sample",
     "guidance_scale",
@@ -61,30 +58,6 @@ class Settings:
     def guided(self):
         """Whether null rows are needed."""
         return max(self.guidance) > 1
-
-
-def _number(name, value, low, high=math.inf, above=False):
-    wanted = f"{'above' if above else 'at least'} {low}" + (f" and at most {high}" if high < math.inf else "")
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise InputError(f"{name} is {shown(value)}; expected a finite number {wanted}")
-    if value < low or value > high or (above and value == low):
-        raise InputError(f"{name} is {shown(value)}; expected a number {wanted}")
-    return float(value)
-
-
-def resolve_seeds(seed, rows):
-    """One seed per row: consecutive from `seed`, as given in a list, or for None a fresh one.
-
-    A fresh one comes from NumPy's own generator, so that `set_seed`, mindspore's and transformers' too, repeats it.
-    """
-    if seed is None:
-        seed = np.random.randint(2**31 - 1)
-    if isinstance(seed, (list, tuple)):
-        if len(seed) != rows:
-            raise InputError(f"seed has {len(seed)} entries for {rows} pieces; give one number, or one for each piece")
-        return tuple(whole_number("seed", value, 0) for value in seed)
-    first = whole_number("seed", seed, 0)
-    return tuple(first + i for i in range(rows))
 
 
 @dataclass(frozen=True)
@@ -186,7 +159,7 @@ def guidance_of(generation_config, arguments):
     ends = tuple(asked) if isinstance(asked, (list, tuple)) else (asked, asked)
     if len(ends) != 2:
         raise InputError(f"guidance_scale has {len(ends)} entries; expected a number, or (at the start, at the end)")
-    return tuple(max(_number("guidance_scale", end, 0, MOST_GUIDANCE), 1.0) for end in ends)
+    return tuple(max(number("guidance_scale", end, 0, MOST_GUIDANCE), 1.0) for end in ends)
 
 
 def resolve(model, generation_config, arguments, rows, prompt_frames, seed):
@@ -226,9 +199,9 @@ def resolve(model, generation_config, arguments, rows, prompt_frames, seed):
         do_sample=bool(value("do_sample")),
         guidance=guidance_of(generation_config, given),
         plan=plan,
-        temperature=_number("temperature", value("temperature"), COLDEST, HOTTEST),
+        temperature=number("temperature", value("temperature"), COLDEST, HOTTEST),
         top_k=0 if top_k is None else whole_number("top_k", top_k, 0),
-        top_p=_number("top_p", value("top_p"), 0, 1),
+        top_p=number("top_p", value("top_p"), 0, 1),
         seeds=resolve_seeds(seed, rows),
         return_dict=bool(value("return_dict_in_generate")),
     )
@@ -250,13 +223,13 @@ def _plan_of_duration(sizes, given, prompt_frames):
     if both:
         raise InputError(f"duration and {both} both say how long; give one of them")
     rate = sizes.frame_rate
-    frames = prompt_frames + max(1, round(_number("duration", given["duration"], 0, above=True) * rate))
+    frames = prompt_frames + max(1, round(number("duration", given["duration"], 0, above=True) * rate))
     window = window_frames(sizes)
     stride = given.get("extend_stride")
     if stride is None:
         stride = STRIDE_SECONDS * window / (TRAINED_SECONDS * rate)  # the same part of a smaller model's window
     most = (window - 1) / rate
-    step = round(_number("extend_stride", stride, 0, most, above=True) * rate)
+    step = round(number("extend_stride", stride, 0, most, above=True) * rate)
     first = columns_for(min(frames, window), sizes.num_codebooks, sizes.audio_channels)
     return Plan(1 + first, frames, window, window - max(step, 1))
 
