@@ -95,7 +95,8 @@ class AutoProcessor:
         model = opening(model, None, None, habits)[0]
         habits.pop("pretrained_model_name_or_path", None)
         folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
-        return public(_processor(folder)).from_pretrained(folder, revision, cache_dir, local_files_only, **habits)
+        where = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        return public(_processor(folder)).from_pretrained(folder, **where, **habits)
 
 
 def _processor(folder):
