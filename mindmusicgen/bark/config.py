@@ -82,6 +82,31 @@ class BarkConfig(_Config, transformers.BarkConfig):
     Stages that are not given have the sizes of bark-small, the codec those of EnCodec at 24 kHz.
     """
 
+    @classmethod
+    def from_sub_model_configs(
+        cls, semantic_config, coarse_acoustics_config, fine_acoustics_config, codec_config, **kwargs
+    ):
+        """The config of a whole model from those of its parts; version 5 of transformers has no such method.
+
+        Args:
+            semantic_config (transformers.BarkSemanticConfig): of the first stage.
+            coarse_acoustics_config (transformers.BarkCoarseConfig): of the second stage.
+            fine_acoustics_config (transformers.BarkFineConfig): of the third stage.
+            codec_config (transformers.EncodecConfig): of the codec.
+            **kwargs: further fields, such as initializer_range.
+
+        Returns:
+            BarkConfig
+        """
+        with quiet_transformers():
+            return cls(
+                semantic_config=semantic_config.to_dict(),
+                coarse_acoustics_config=coarse_acoustics_config.to_dict(),
+                fine_acoustics_config=fine_acoustics_config.to_dict(),
+                codec_config=codec_config.to_dict(),
+                **kwargs,
+            )
+
 
 KINDS = {kind.model_type: kind for kind in (BarkSemanticConfig, BarkCoarseConfig, BarkFineConfig, BarkConfig)}
 
