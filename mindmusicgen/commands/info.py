@@ -46,8 +46,9 @@ def _found(arguments):
     from ..families import KINDS, room
 
     name = arguments.model
-    known = [room(kind, "checkpoint.info") for kind, one in KINDS.items() if name.startswith(one.published or "/")]
-    for family in known if not os.path.isdir(name) else ():
+    kind = next((kind for kind, one in KINDS.items() if one.published and name.startswith(one.published)), None)
+    if kind is not None and not os.path.isdir(name):
+        family = room(kind, "checkpoint.info")
         if family.is_published(name):
             with contextlib.suppress(InputError):
                 name = resolve(name, **(flags.source(arguments) | {"local_files_only": True}))
