@@ -302,7 +302,9 @@ class BarkModel(Habits, nn.Cell):
             InputError: if there is nothing to say, a speaker has no voice, or as `generate` does.
             KeyboardInterrupt: if the user interrupts.
         """
-        parts = speech.plan(processor, text, voices)
+        own = settings.resolve(self.config, self.generation_config, {}, 1, 0).semantic
+        share = own.max_input_semantic_length / settings.SemanticSettings.max_input_semantic_length
+        parts = speech.plan(processor, text, voices, share)
         known = {None: voice_preset} if voices is None else dict(voices)
         known = {name: None if voice is None else processor.preset(voice) for name, voice in known.items()}
         seed = resolve_seeds(seed, 1)[0]

@@ -19,7 +19,7 @@ CLAUSE_END = re.compile(r"[,;:—]+(?=\s|$)|[，；：、]+")
 SPEAKER = re.compile(r"\s*([^\s:：][^:：]{0,40}?)\s*[:：]\s*(.*)")
 
 
-def parts_of(text, count, most=MOST_TOKENS):
+def parts_of(text, count, most):
     """A text cut into parts of at most `most` tokens, at the ends of sentences where it can be.
 
     Args:
@@ -87,13 +87,14 @@ def turns_of(text):
     return turns
 
 
-def plan(processor, text, voices):
+def plan(processor, text, voices, share=1.0):
     """What is to be spoken: (speaker, text, seconds of silence before it) of each part.
 
     Args:
         processor (BarkProcessor): whose tokens are counted.
         text (str): the text, or a dialogue if there are voices.
         voices (dict): names of the speakers, or None.
+        share (float): how much of the tokens that Bark reads this model reads.
 
     Raises:
         InputError: if there is nothing to say, or a speaker has no voice.
@@ -109,7 +110,7 @@ def plan(processor, text, voices):
     for name, words in turns:
         if voices is not None and name not in voices:
             raise InputError(f"the dialogue has no voice for {shown(name)}; voices has {', '.join(map(str, voices))}")
-        for number, part in enumerate(parts_of(words, count)):
+        for number, part in enumerate(parts_of(words, count, max(1, round(share * MOST_TOKENS)))):
             gap = 0 if not made else TURN if number == 0 and name != before else GAP
             made.append((name, part, gap))
             before = name

@@ -46,7 +46,6 @@ def test_turns(refused):
 
 def test_silences(processor, monkeypatch):
     monkeypatch.setattr(speech, "MOST_TOKENS", 4)
-    monkeypatch.setattr(speech.parts_of, "__defaults__", (4,))
     text = "A: the rain. the song. a song\nB: the sea\nB: the rain"
     gaps = [gap for *_, gap in speech.plan(processor, text, {"A": None, "B": None})]
     assert gaps[0] == 0 and gaps[-2:] == [0.5, 0.25] and set(gaps[1:-2]) == {0.25}
@@ -62,7 +61,7 @@ def test_a_long_text_is_spoken_in_one_voice(bark, processor, golden, monkeypatch
         return heard[-1][1]
 
     monkeypatch.setattr(bark, "generate", listening)
-    monkeypatch.setattr(speech.parts_of, "__defaults__", (4,))
+    monkeypatch.setattr(speech, "MOST_TOKENS", 4)
     limits = {"max_new_tokens": 30, "min_eos_p": None}
     audio = bark.speak(processor, "the rain. the song. the sea.", seed=1, **limits).asnumpy()
     voices, made = zip(*heard, strict=True)
@@ -80,7 +79,7 @@ def test_a_long_text_is_spoken_in_one_voice(bark, processor, golden, monkeypatch
 
 
 def test_a_stop_ends_the_whole_text(bark, processor, monkeypatch):
-    monkeypatch.setattr(speech.parts_of, "__defaults__", (4,))
+    monkeypatch.setattr(speech, "MOST_TOKENS", 4)
     audio = bark.speak(processor, "the rain. the song.", max_new_tokens=30, callback=lambda done, total: False)
     assert audio.shape == (1, 0)
 
