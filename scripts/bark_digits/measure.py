@@ -2,8 +2,8 @@
 
     python scripts/bark_digits/measure.py --work FOLDER [--texts 30]
 
-Prints a table. The sounds are kept in FOLDER/said, and texts.txt there lists them for another recogniser: a line has the
-kind, the file, and the words.
+Prints a table. The sounds are kept in FOLDER/said, and texts.txt there lists them for another recogniser: a line has
+the kind, the file, and the words.
 """
 
 import argparse
