@@ -37,7 +37,8 @@ COMMANDS = {  # each writes into OUTPUT
 SAVING_ALWAYS = """
 import sys
 from mindmusicgen import cli
-from mindmusicgen.training import data, loop
+from mindmusicgen.musicgen.training import data
+from mindmusicgen.training import loop
 data.SAVE_SECONDS, begin = 0.0, loop.Trainer.__init__
 loop.Trainer.__init__ = lambda *given, **named: begin(*given, **named, save_seconds=0.0)
 sys.exit(cli.main(sys.argv[1:]))
