@@ -2,7 +2,7 @@
 
 from .checkpoint.source import as_folder, resolve
 from .errors import InputError, clip, shown
-from .families import CONFIGS, FOREIGN, KINDS, public, room
+from .families import CONFIGS, FOREIGN, KINDS, public, room, rooms_with
 from .habits import opening
 
 
@@ -39,9 +39,12 @@ def part_of_family(folder, module):
     """A module of the family whose model a folder holds, such as "checkpoint.folder".
 
     Raises:
-        InputError: if it holds no model of this package.
+        InputError: if it holds no model of this package, or one of a family that has no such module.
     """
-    return room(known_kind(folder), module)
+    kind, those = known_kind(folder), rooms_with(module)
+    if KINDS[kind].room not in those:
+        raise InputError(f"{clip(folder)} holds a {kind!r} model; this is for models of {' and '.join(those)}")
+    return room(kind, module)
 
 
 def model_class(folder):
@@ -54,11 +57,12 @@ def model_class(folder):
 
 
 class AutoModelForTextToWaveform:
-    """The model that a folder holds: `MusicgenForConditionalGeneration` or `MusicgenMelodyForConditionalGeneration`."""
+    """The model that a folder holds: `MusicgenForConditionalGeneration`, `MusicgenMelodyForConditionalGeneration` or
+    `BarkModel`."""
 
     @classmethod
     def from_pretrained(cls, model=None, *arguments, **options):
-        """Open a checkpoint; arguments as in `MusicgenForConditionalGeneration.from_pretrained`.
+        """Open a checkpoint; arguments as in the `from_pretrained` of its class.
 
         Raises:
             InputError: if there is no such model, or it is of another kind.
@@ -71,7 +75,7 @@ class AutoModelForTextToWaveform:
 
     @classmethod
     def from_config(cls, config, **options):
-        """A model with random weights; options as in `MusicgenForConditionalGeneration`.
+        """A model with random weights; options as in its class.
 
         Raises:
             InputError: if that is the config of another kind of model.
@@ -83,11 +87,11 @@ class AutoModelForTextToWaveform:
 
 
 class AutoProcessor:
-    """The processor that fits a model folder: `MusicgenProcessor` or `MusicgenMelodyProcessor`."""
+    """The processor that fits a model folder: `MusicgenProcessor`, `MusicgenMelodyProcessor` or `BarkProcessor`."""
 
     @classmethod
     def from_pretrained(cls, model=None, revision=None, cache_dir=None, local_files_only=False, **habits):
-        """Open a processor; arguments as in `MusicgenProcessor.from_pretrained`.
+        """Open a processor; arguments as in the `from_pretrained` of its class.
 
         Raises:
             InputError: if there is no such model, or it is of another kind.

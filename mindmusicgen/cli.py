@@ -26,6 +26,7 @@ COMMANDS = {  # by what they are for: the name of each, and what it does
         "batch": "turn a file of prompts into a folder of music, on one device or many",
         "prompts": "print words and prompts that the demo model understands",
         "play": "play a piece of music",
+        "voices": "print the names of the voices that a model of speech has",
     },
     "look inside": {
         "info": "say how a piece of music was made, or what a checkpoint is and needs",

@@ -46,7 +46,8 @@ def load_codes(path, config=None):
 
     Args:
         path (str): written by `save_codes`.
-        config (transformers.MusicgenConfig): of the model that they must fit; None checks nothing.
+        config (transformers.PretrainedConfig): of the model that they must fit, a MusicGen or a Bark; None checks
+            nothing.
 
     Returns:
         numpy.ndarray: [B, K, frames] int32.
@@ -74,15 +75,23 @@ def load_codes(path, config=None):
             "expected whole numbers from 0 on, (batch, codebooks, frames)"
         )
     if config is not None:
-        codec, decoder = config.audio_encoder, config.decoder
+        codec, books, size = _layout(config)
         found = {"codebooks": codes.shape[1], "Hz": rates[0], "frames a second": rates[1]}
-        wanted = (decoder.num_codebooks, codec.sampling_rate, codec.frame_rate)
+        wanted = (books, codec.sampling_rate, codec.frame_rate)
         for (name, value), expected in zip(found.items(), wanted, strict=True):
             if value != expected:
                 raise InputError(f"codes {path!r} have {value} {name}; this model has {expected}")
-        if codes.max() >= decoder.vocab_size:
-            raise InputError(f"codes {path!r} go up to {codes.max()}; this model's end at {decoder.vocab_size - 1}")
+        if codes.max() >= size:
+            raise InputError(f"codes {path!r} go up to {codes.max()}; this model's end at {size - 1}")
     return codes.astype(np.int32)
+
+
+def _layout(config):
+    """The codec's config, how many codebooks there are, and how many codes in each."""
+    if hasattr(config, "decoder"):
+        return config.audio_encoder, config.decoder.num_codebooks, config.decoder.vocab_size
+    codec = config.codec_config
+    return codec, config.fine_acoustics_config.n_codes_total, codec.codebook_size
 
 
 def _whole(value):

@@ -1,6 +1,8 @@
 """The families of models: the one list. Modules and classes are named as strings, so that nothing is loaded unasked."""
 
+import contextlib
 import importlib
+import importlib.util
 from dataclasses import dataclass, field
 
 
@@ -45,21 +47,35 @@ KINDS = {
         "facebook/musicgen-",
         _MUSICGEN | {"decoder": "musicgen_melody_decoder"},
     ),
+    "bark": Kind("bark", "BarkConfig", "BarkModel", "BarkProcessor", published="suno/bark"),
 }
 PART_CONFIGS = {  # model_type of the config of one network: its class at the top of this package
     "t5": "T5Config",
     "encodec": "EncodecConfig",
     "musicgen_decoder": "MusicgenDecoderConfig",
     "musicgen_melody_decoder": "MusicgenMelodyDecoderConfig",
+    "semantic": "BarkSemanticConfig",
+    "coarse_acoustics": "BarkCoarseConfig",
+    "fine_acoustics": "BarkFineConfig",
 }
 CONFIGS = {kind: found.config for kind, found in KINDS.items()} | PART_CONFIGS
 EXPORTED = "musicgen"  # the kind of model that `export` writes as MindIR files
-FOREIGN = {"audiocraft": "musicgen"}  # layouts of folders that say no model_type: what they hold
+FOREIGN = {"audiocraft": "musicgen", "suno": "bark"}  # layouts of folders that say no model_type: what they hold
 
 
 def room(kind, module):
     """A module of the family of a kind of model, such as "checkpoint.folder"."""
     return importlib.import_module(f"{__package__}.{KINDS[kind].room}.{module}")
+
+
+def rooms_with(module):
+    """The families that have a module, by their rooms' names."""
+    found = []
+    for name in dict.fromkeys(kind.room for kind in KINDS.values()):
+        with contextlib.suppress(ModuleNotFoundError):  # the module would lie in a package that is not there either
+            if importlib.util.find_spec(f"{__package__}.{name}.{module}"):
+                found.append(name)
+    return found
 
 
 def public(name):

@@ -162,10 +162,12 @@ def check(config, path="the config"):
 
 
 def parameters(config):
-    """How many numbers the weights of a stage hold."""
-    dim, books = config.hidden_size, 1
-    heads = config.output_vocab_size
-    if config.model_type == "fine_acoustics":
-        books, heads = config.n_codes_total, 0
-    table = config.input_vocab_size * books + config.block_size + heads
-    return dim * (table + config.num_layers * (12 * dim + 2) + 1)
+    """How many numbers the weights of a stage hold: tables, layers, norms, heads."""
+    dim, fine = config.hidden_size, config.model_type == "fine_acoustics"
+    books = config.n_codes_total if fine else 1
+    heads = config.output_vocab_size if not fine else 0
+    if fine and not getattr(config, "tie_word_embeddings", True):
+        heads = (books - config.n_codes_given) * config.output_vocab_size
+    layer = 12 * dim * dim + (9 * dim if config.bias else 0)
+    norms = (2 * config.num_layers + 1) * dim * (2 if config.bias or fine else 1)
+    return dim * (config.input_vocab_size * books + config.block_size + heads) + config.num_layers * layer + norms

@@ -12,11 +12,10 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..arguments import as_whole, resolve_seeds
-from ..checkpoint.config_file import config_errors, config_from, quiet_transformers
-from ..checkpoint.json_file import read_json
-from ..checkpoint.source import open_weights, resolve
+from ..checkpoint.config_file import config_errors
+from ..checkpoint.source import resolve
 from ..dtypes import resolve_dtype
-from ..errors import InputError, shown
+from ..errors import InputError, shown, whole_number
 from ..habits import changed_config, refuse_unsupported
 from ..models.initial_weights import initial_weights as initial_codec_weights
 from ..outputs import Output
@@ -26,8 +25,10 @@ from ..runtime.callers import Unfinished, alone, serialised
 from ..runtime.compiled import compiled, fingerprint
 from ..runtime.telling import tell
 from ..torch_names import Habits
-from . import checkpoint, presets, settings, speech, suno_files
-from .config import STAGES, BarkConfig, check, open_config
+from . import presets, settings, speech
+from .checkpoint.folder import default_generation_config, fill, open_folder, save
+from .checkpoint.suno_files import CODEC_OF_BARK
+from .config import STAGES, BarkConfig, check
 from .progress import Work
 from .stages import Stages, check_spoken
 from .submodels import BarkCoarseModel, BarkFineModel, BarkSemanticModel, opening_bark
@@ -130,7 +131,7 @@ class BarkModel(Habits, nn.Cell):
         local_files_only=False,
         device=None,
         config=None,
-        codec=suno_files.CODEC_OF_BARK,
+        codec=CODEC_OF_BARK,
         **habits,
     ):
         """Open a checkpoint: a Hugging Face folder, a hub id, or a folder with suno's own files.
@@ -156,13 +157,13 @@ class BarkModel(Habits, nn.Cell):
         devices.use(device)
         chosen = resolve_dtype(dtype)
         folder = resolve(model, revision, cache_dir, local_files_only)
-        found, generation_config, tensors = _opened(folder, codec, cache_dir, local_files_only)
+        found, generation_config, tensors = open_folder(folder, cache_dir, local_files_only, codec)
         found = changed_config(found, config, changes)
         path = os.path.join(folder, "config.json")
         check(found, path)
         with config_errors(path):
             made = cls(found, dtype=chosen, generation_config=generation_config, empty=True)
-        checkpoint.fill(made, folder, tensors=tensors)
+        fill(made, folder, tensors=tensors)
         return made
 
     @serialised
@@ -177,7 +178,7 @@ class BarkModel(Habits, nn.Cell):
         Raises:
             InputError: if the folder cannot be written.
         """
-        checkpoint.save(self, save_directory, dtype, habits, self.generation_config)
+        save(self, save_directory, dtype, habits, self.generation_config)
 
     @serialised
     def initialise(self, seed=0, std=0.02):
@@ -190,6 +191,11 @@ class BarkModel(Habits, nn.Cell):
     def sampling_rate(self):
         """Samples per second of the audio."""
         return self.config.codec_config.sampling_rate
+
+    @property
+    def frame_rate(self):
+        """Frames of codes per second of audio."""
+        return self.config.codec_config.frame_rate
 
     def enable_cpu_offload(self, accelerator_id=0, **others):
         """In transformers, keep all but the working stage out of a GPU's memory. Here all stages lie in the memory of
@@ -213,6 +219,7 @@ class BarkModel(Habits, nn.Cell):
         return_output_lengths=None,
         *,
         attention_mask=None,
+        num_return_sequences=1,
         return_dict_in_generate=None,
         seed=None,
         callback=None,
@@ -227,8 +234,9 @@ class BarkModel(Habits, nn.Cell):
                 coarse_prompt [2, n], fine_prompt [8, n]; a list has one, or None, for each text.
             return_output_lengths (bool): return the number of samples of each piece too.
             attention_mask (Tensor): [B, n], 0 where input_ids are padding.
+            num_return_sequences (int): pieces for each text, one behind the other.
             return_dict_in_generate (bool): return a `BarkOutput` in place of the audio alone.
-            seed (int | Sequence[int]): text i uses seed + i, or its own of a list; None draws a fresh one.
+            seed (int | Sequence[int]): piece i uses seed + i, or its own of a list; None draws a fresh one.
             callback (callable): called with how much of how much work is done; returning False stops, with what can be
                 heard by then. While it runs no other thread computes, so it must not wait for one that does.
             progress (bool): show a progress bar; None shows it in a terminal or notebook.
@@ -252,6 +260,10 @@ class BarkModel(Habits, nn.Cell):
         with alone() as interrupts, self._unfinished.piece() as stopped:
             self._unfinished.works(stopped)
             ids, mask = self._texts(input_ids, attention_mask)
+            copies = whole_number("num_return_sequences", num_return_sequences, 1)
+            if isinstance(history_prompt, (list, tuple)):
+                history_prompt = [voice for voice in history_prompt for _ in range(copies)]
+            ids, mask = np.repeat(ids, copies, 0), np.repeat(mask, copies, 0)
             chosen = settings.resolve(self.config, self.generation_config, arguments, len(ids), seed)
             voices = self._voices(history_prompt, chosen, len(ids))
             with Work(chosen, len(ids), progress, callback, stopped, interrupts) as work:
@@ -410,41 +422,3 @@ class _CodecHolder(nn.Cell):
     def __init__(self, codec):
         super().__init__(auto_prefix=False)
         self.audio_encoder, self.config = codec, codec.config
-
-
-def default_generation_config(config, stages=None):
-    """Greedy unless `stages` say otherwise, with the ids and lengths of the published models."""
-    from transformers import GenerationConfig
-
-    with quiet_transformers():
-        return GenerationConfig(
-            **{f"{stage}_config": (stages or {}).get(f"{stage}_config", {}) for stage in STAGES},
-            sample_rate=config.codec_config.sampling_rate,
-            codebook_size=config.codec_config.codebook_size,
-        )
-
-
-def _opened(folder, codec, cache_dir, local_files_only):
-    """The config, the generation config and the unread tensors of a folder; `codec` is where one lies that it lacks."""
-    if not suno_files.is_suno(folder):
-        config = open_config(folder)[0]
-        return config, _generation_config(folder, config), None
-    beside = resolve(codec, None, cache_dir, local_files_only)
-    path = os.path.join(beside, "config.json")
-    values = read_json(path)
-    if values.get("model_type") != "encodec":
-        wanted = suno_files.CODEC_OF_BARK
-        raise InputError(f"codec {shown(codec)} is no EnCodec; give a folder or hub id of {wanted}")
-    config, tensors = suno_files.open_suno(folder, config_from("EncodecConfig", values, path))
-    generation_config = default_generation_config(config, suno_files.GENERATION)
-    return config, generation_config, tensors | suno_files.codec_tensors(open_weights(beside))
-
-
-def _generation_config(folder, config):
-    """generation_config.json of a folder, or the defaults if it has none."""
-    path = os.path.join(folder, "generation_config.json")
-    return (
-        config_from("GenerationConfig", read_json(path), path)
-        if os.path.isfile(path)
-        else default_generation_config(config)
-    )

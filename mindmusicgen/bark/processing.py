@@ -95,7 +95,7 @@ class BarkProcessor:
 
     def __init__(self, tokenizer, speaker_embeddings=None):
         self.tokenizer, self.speaker_embeddings = tokenizer, speaker_embeddings
-        self._source = {}  # where the files of the voices are, beside the folder
+        self._hub = None  # where the voices' files are that are not here
 
     @classmethod
     def from_pretrained(
@@ -129,9 +129,7 @@ class BarkProcessor:
             if os.path.isfile(path):
                 voices = check_voices(read_json(path), path) | {"repo_or_path": folder}
         made = cls(open_tokenizer(folder), voices)
-        if not os.path.isdir(model):
-            made._source = {"repo_id": model, "revision": revision, "cache_dir": cache_dir}
-            made._source["local_files_only"] = local_files_only
+        made._hub = folder.hub
         return made
 
     def save_pretrained(
@@ -284,7 +282,7 @@ class BarkProcessor:
         arrays = {}
         for key, place in self.speaker_embeddings[name].items():
             path = os.path.join(self.speaker_embeddings.get("repo_or_path", ""), place)
-            if not os.path.isfile(path) and self._source:
+            if not os.path.isfile(path) and self._hub:
                 path = self._fetch(name, place)
             arrays[key] = presets.read_arrays(path)
         return presets.checked(arrays, f"voice preset {name}")
@@ -294,7 +292,7 @@ class BarkProcessor:
         from huggingface_hub import hf_hub_download
 
         try:
-            return hf_hub_download(filename=place, **self._source)
+            return hf_hub_download(filename=place, **self._hub)
         except Exception as error:  # each version of the hub library raises its own network errors
             raise InputError(
                 f"voice preset {shown(name)} cannot be fetched ({type(error).__name__}); give an .npz file, or a local "

@@ -137,6 +137,26 @@ def resolve(config, generation_config, arguments, rows, seed):
     return made
 
 
+def tokens_of(config, generation_config, seconds):
+    """How many semantic tokens so many seconds take.
+
+    Args:
+        config (transformers.BarkConfig): of the model.
+        generation_config (transformers.GenerationConfig): its defaults.
+        seconds (float): of speech.
+
+    Raises:
+        InputError: for more than a piece may have, or nothing.
+    """
+    rate = resolve(config, generation_config, {}, 1, 0).semantic.semantic_rate_hz
+    most = LONGEST / rate
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds <= most:
+        raise InputError(
+            f"duration is {shown(seconds)}; expected at most {most:.0f} s, or none: a piece of Bark's ends by itself"
+        )
+    return max(int(seconds * rate), 1)
+
+
 def sort_arguments(arguments):
     """Which argument goes to which stage: {prefix: {name: value}}.
 

@@ -25,7 +25,7 @@ from ..runtime import device as devices
 from ..runtime.callers import serialised
 from ..submodels.base import returned, wants
 from ..torch_names import Habits
-from . import checkpoint
+from .checkpoint.folder import fill, save
 from .config import BarkCoarseConfig, BarkFineConfig, BarkSemanticConfig, check, open_config
 from .gpt import CausalGpt, FineGpt
 from .initial_weights import initial_weights
@@ -114,7 +114,7 @@ class Stage(Habits):
         check(found, path)
         with config_errors(path):
             made = cls(found, chosen, empty=True)
-        checkpoint.fill(made, folder, f"{cls.model_type}." if inside else "")
+        fill(made, folder, f"{cls.model_type}." if inside else "")
         return made
 
     @serialised
@@ -129,7 +129,7 @@ class Stage(Habits):
         Raises:
             InputError: if the folder cannot be written.
         """
-        checkpoint.save(self, save_directory, dtype, habits)
+        save(self, save_directory, dtype, habits)
 
     @serialised
     def initialise(self, seed=0, std=0.02):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 
 from ..audio import FORMATS, check_format
 from ..auto import AutoProcessor, part_of_family
@@ -42,6 +43,8 @@ def batch(arguments, interrupts):
     prompts = read_prompts(arguments.prompts, defaults, arguments.seed)
     folder = resolve(arguments.model, arguments.revision, arguments.cache_dir, arguments.local_files_only)
     source = {"cache_dir": arguments.cache_dir, "local_files_only": arguments.local_files_only}
+    usual = part_of_family(folder, "batching").DEFAULTS
+    prompts = [replace(prompt, settings=usual | prompt.settings) for prompt in prompts]
     tokenizer = AutoProcessor.from_pretrained(folder, **source).tokenizer
     model = arguments.model
     more = {"model": os.path.basename(os.path.abspath(model)) if os.path.exists(model) else model}

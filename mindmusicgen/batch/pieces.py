@@ -9,7 +9,7 @@ from ..audio import read_comment
 from ..auto import part_of_family
 from ..checkpoint.fingerprint import fingerprint
 from ..errors import InputError
-from ..sound.recipe import recipe_comment
+from ..sound.recipe import bare_name, recipe_comment
 from .prompts import Prompt, at_line
 
 
@@ -21,14 +21,14 @@ class Piece:
         prompt (Prompt): the line.
         path (str): the file.
         recipe (dict): what makes it: prompt, seed, settings, model. `recipe_comment` it is stored in the file.
-        samples (int): length of the music.
+        samples (int): length of the music; None where it is not known before.
         group (tuple): pieces of one group fit into one batch: same settings, same length of text and music.
     """
 
     prompt: Prompt
     path: str
     recipe: dict
-    samples: int
+    samples: int | None
     group: tuple
 
     def finished(self):
@@ -43,7 +43,7 @@ class Piece:
         except (ValueError, RuntimeError):  # InputError and JSON's error are ValueErrors
             return False
         wanted = json.loads(recipe_comment(self.recipe))
-        if not isinstance(found, dict) or length != self.samples:
+        if not isinstance(found, dict) or self.samples not in (None, length):
             return False
         return found | {"mindmusicgen": None} == wanted | {"mindmusicgen": None}
 
@@ -85,7 +85,10 @@ def _recipe_of(prompt):
     recipe = {"prompt": prompt.text}
     if prompt.negative_text:
         recipe["negative_prompt"] = prompt.negative_text
-    return recipe | prompt.settings | {"seed": prompt.seed}
+    settings = dict(prompt.settings)
+    if "voice" in settings:
+        settings["voice"] = [bare_name(settings["voice"])]
+    return recipe | settings | {"seed": prompt.seed}
 
 
 def batches(pieces, most):

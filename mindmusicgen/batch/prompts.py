@@ -2,6 +2,7 @@
 
 {"prompt": "calm piano"}
 {"prompt": "80s pop", "id": "pop", "seed": 7, "duration": 20, "negative": "vocals", "guidance_scale": [4, 2]}
+{"prompt": "Hello [laughs]", "voice": "v2/en_speaker_6"}
 """
 
 import json
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..words import check_words
 
-SETTINGS = ("duration", "extend_stride", "guidance_scale", "temperature", "top_k", "top_p", "do_sample")
+SETTINGS = ("duration", "extend_stride", "guidance_scale", "temperature", "top_k", "top_p", "do_sample", "voice")
 FIELDS = ("text", "id", "seed", "negative_text", *SETTINGS)
 SAME = {"prompt": "text", "negative": "negative_text", "negative_prompt": "negative_text"}  # other names of fields
 LONGEST_ID = 100  # characters, and twice as many bytes: with its ending it is to fit into 255 bytes

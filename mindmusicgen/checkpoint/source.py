@@ -22,6 +22,8 @@ SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"  # behind the name of one file: where its tensors lie if it was written in several, the shards
 AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
 AUDIOCRAFT_LAYOUT = "audiocraft"  # what `ModelFolder.layout` calls it
+SUNO = ("text.pt", "text_2.pt")  # beside coarse.pt and fine.pt; the second of the large model
+SUNO_LAYOUT = "suno"
 AUDIOCRAFT_PARTS = ("t5", "encodec")  # subfolders beside them, for what those files only name
 SMALL_FILES = (".json", ".model", ".txt")
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
@@ -30,15 +32,20 @@ MIRROR = "give a local folder, or set HF_ENDPOINT to a mirror such as https://hf
 
 
 class ModelFolder(str):
-    """The path of a model's folder, which is looked at once: what is asked a second time is remembered."""
+    """The path of a model's folder, which is looked at once: what is asked a second time is remembered.
 
-    def __new__(cls, path):
+    Args:
+        path (str): where it is.
+        hub (dict): what huggingface_hub would find its further files by, if it came from there: repo_id, revision, ...
+    """
+
+    def __new__(cls, path, hub=None):
         self = super().__new__(cls, os.fspath(path))
-        self._known = {}
+        self._known, self.hub = {}, hub
         return self
 
     def __reduce__(self):  # another process looks for itself
-        return ModelFolder, (str(self),)
+        return ModelFolder, (str(self), self.hub)
 
     def once(self, what, find):
         """What a function finds here, called the first time only.
@@ -53,14 +60,16 @@ class ModelFolder(str):
 
     @property
     def layout(self):
-        """How the weights are laid out: "mindspore", "transformers", or "audiocraft"; transformers' without any."""
+        """How weights are laid out: "mindspore", "transformers", "audiocraft" or "suno"; transformers' without any."""
         return self.once("layout", self._layout)
 
     def _layout(self):
         names = files_in(self)
         form = weights_form(names)
         if form is None:
-            return AUDIOCRAFT_LAYOUT if any(name in names for name in AUDIOCRAFT) else "transformers"
+            foreign = {AUDIOCRAFT_LAYOUT: AUDIOCRAFT, SUNO_LAYOUT: () if "config.json" in names else SUNO}
+            found = (layout for layout, files in foreign.items() if any(name in names for name in files))
+            return next(found, "transformers")
         return "mindspore" if form == NATIVE else "transformers"
 
     def file(self, name):
@@ -122,7 +131,7 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
     reason, advice = "local_files_only is set", MIRROR
     if not local_files_only:
         try:
-            return ModelFolder(_download(model, options, weights))
+            return ModelFolder(_download(model, options, weights), {"repo_id": model, **options})
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             where = f" at revision {revision!r}" if revision else ""
             raise InputError(
@@ -137,7 +146,7 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
     missing = missing_file(folder) if weights else None
     if missing:
         raise InputError(f"model {model!r} is in the local cache without {missing} and {reason}; {advice}")
-    return ModelFolder(folder)
+    return ModelFolder(folder, {"repo_id": model, "local_files_only": True, **options})
 
 
 def _why_not(error):

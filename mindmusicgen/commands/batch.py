@@ -23,14 +23,14 @@ def add_batch(parser):
         "-d",
         "--duration",
         type=float,
-        default=10.0,
         metavar="SECONDS",
-        help="seconds of music for lines that do not say (10)",
+        help="seconds of music for lines that do not say (10; speech ends by itself)",
     )
     parser.add_argument(
         "--extend-stride", type=float, metavar="SECONDS", help="seconds of new music in each window beyond 30 s (18)"
     )
     flags.add_negative(parser, "negative_text")
+    parser.add_argument("--voice", metavar="VOICE", help="of a Bark, who speaks the lines that do not say")
     parser.add_argument("-s", "--seed", type=int, default=0, help="line n uses seed + n - 1 if it does not say (0)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pieces at a time (8)")
     flags.add_sound(parser)

@@ -34,16 +34,15 @@ def add_decode(parser):
 def run_encode(arguments, interrupts):
     """`mindmusicgen encode`"""
     from ..audio import read_audio
-    from ..auto import AutoProcessor, part_of_family
+    from ..auto import part_of_family
     from ..checkpoint.source import resolve
     from ..codes_file import check_codes_path, save_codes
 
     check_codes_path(arguments.output)
     flags.use_device(arguments)
     folder = resolve(arguments.model, **flags.source(arguments))
-    processor = AutoProcessor.from_pretrained(folder, **flags.where(arguments))
-    audio = read_audio(arguments.audio, processor.sampling_rate, processor.channels)
     codec = part_of_family(folder, "codec").open_codec(folder, **flags.where(arguments))
+    audio = read_audio(arguments.audio, codec.sampling_rate, codec.channels)
     codes = codec.encode(audio[None])
     interrupts.check()
     ((path,),) = free_paths([(arguments.output, 1)], arguments.force)

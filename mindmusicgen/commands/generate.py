@@ -27,6 +27,7 @@ def add_generate(parser):
         "--like calm.flac -o again.flac                   # the same piece, from the recipe in its file",
         "--like calm.flac --seed 8 --temperature 1.2      # a variation",
         '"techno, 130 bpm" -d 120 -o - | aplay            # plays while it is being made',
+        '"Hello [laughs]" -m suno/bark-small --voice v2/en_speaker_6 -o hello.wav    # speaks',
     ).replace("mindmusicgen", "mindmusicgen generate")
     parser.add_argument(
         "prompts",
@@ -50,6 +51,7 @@ def add_generate(parser):
     )
     _add_sources(parser)
     flags.add_negative(parser)
+    _add_speech(parser.add_argument_group("speech, with a Bark such as suno/bark-small"))
     parser.add_argument("--copies", type=int, default=1, metavar="N", help="pieces for each prompt (1)")
     parser.add_argument("-s", "--seed", type=int, help="repeat a result; piece i uses seed + i (default: a fresh one)")
     _add_files(parser.add_argument_group("files"))
@@ -76,6 +78,21 @@ def _add_sources(parser):
     )
 
 
+def _add_speech(group):
+    group.add_argument(
+        "--voice",
+        action="append",
+        metavar="VOICE",
+        help="a name that `mindmusicgen voices` prints, or an .npz file; one, one a prompt, or NAME=VOICE",
+    )
+    group.add_argument(
+        "--long",
+        action="store_true",
+        help="speak texts of any length, and dialogues, whose lines are NAME: WORDS; a .txt file is one text",
+    )
+    group.add_argument("--save-voice", metavar="FILE", help="write the voice that spoke into this .npz file")
+
+
 def _add_files(group):
     group.add_argument(
         "-o",
@@ -95,7 +112,7 @@ def _add_files(group):
 def run_generate(arguments, interrupts):
     """`mindmusicgen generate`"""
     job = Job.of(arguments)
-    job = replace(job, prompts=[line for word in job.prompts for line in _lines(word)])
+    job = replace(job, prompts=[line for word in job.prompts for line in _lines(word, job.long)])
     if job.like:
         job = make_like(job)
     _check_generate(job)
@@ -110,20 +127,21 @@ def run_generate(arguments, interrupts):
     model, started = work.model, time.perf_counter()
     interrupts.check()
     with family.memory_for(job, work):
-        made = model.generate(**work.inputs, **work.options, return_dict_in_generate=True)
+        made = work.make()
     interrupts.check()
-    audio = made.audio_values.asnumpy()
     taken = time.perf_counter() - started
     paths, codes, pictures = _paths(job)  # asked for now: minutes have passed
     with each_anyway() as attempt:  # what took minutes is not lost because something else cannot be written
-        for number, (path, clip, seed) in enumerate(zip(paths, audio, made.seeds, strict=True)):
+        for number, (path, (clip, _, seed)) in enumerate(zip(paths, made, strict=True)):
             comment = recipe_comment(family.recipe(job, work, number // job.copies, seed))
             attempt(write_clip, job, path, clip, model.sampling_rate, f", seed {seed}", comment)
         if job.codes:
-            attempt(_write_codes, codes[0], made.audio_codes, model)
+            attempt(_write_codes, codes[0], [codes for _, codes, _ in made], model)
         if job.plot:
-            attempt(_plot, job, pictures, audio, made.audio_codes.asnumpy(), model)
-    seconds = audio.shape[0] * audio.shape[2] / model.sampling_rate
+            attempt(_plot, job, pictures, made, model)
+        if job.save_voice:
+            attempt(_save_voice, job, work)
+    seconds = sum(clip.shape[1] for clip, _, _ in made) / model.sampling_rate
     tell(said(f"{taken:.1f} s for {seconds:.1f} s of music"), error=True)
     for path in paths if job.play else ():
         play(path, interrupts)
@@ -141,13 +159,14 @@ def _family(job):
     return part_of_family(folder, "command"), folder
 
 
-def _lines(word):
-    """The prompts in a word of the command line: the word itself, or the lines of a .txt file."""
+def _lines(word, whole=False):
+    """The prompts in a word of the command line: the word itself, or the lines of a .txt file, or all of it as one."""
     if not word.endswith(".txt") or "\n" in word:
         return [word]
     try:
         with open(word, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file.read().split("\n")]
+            text = file.read()
+            lines = [text.strip()] if whole else [line.strip() for line in text.split("\n")]
     except OSError as error:
         raise InputError(
             f"the prompts {quoted(word)} cannot be read: {error.strerror}; expected a text file"
@@ -174,6 +193,10 @@ def _write_codes(path, codes, model):
 
     save_codes(path, codes, model.sampling_rate, model.frame_rate)
     tell(said(f"{path}: codes"))
+
+
+def _save_voice(job, work):
+    tell(said(f"{work.save_voice(job.save_voice)}: the voice, for --voice"))
 
 
 def _check_generate(job):
@@ -217,20 +240,21 @@ def _check_generate(job):
         raise InputError(
             "--mindir makes files from text and audio prompts; leave --output -, --melody, --quantization out"
         )
-    for name, given in (("audio prompts", job.audio), ("melodies", job.melody)):
+    voices = None if job.long else job.voice  # of a dialogue there are as many as speakers
+    for name, given in (("audio prompts", job.audio), ("melodies", job.melody), ("voices", voices)):
         if given and len(given) not in (1, max(len(job.prompts), 1)):
             raise InputError(f"there are {len(given)} {name} for {len(job.prompts)} prompts; give one, or one each")
 
 
-def _plot(job, paths, audio, codes, model):
+def _plot(job, paths, made, model):
     """A picture of each piece."""
     from ..display import plot_piece, save_picture
 
-    for number, path in enumerate(paths):
+    for number, (path, (clip, codes, _)) in enumerate(zip(paths, made, strict=True)):
         prompt = job.prompts[number // job.copies] if job.prompts else ""
         title = prompt if len(prompt) <= 80 else prompt[:77] + "..."
         title = title.replace("$", r"\$")  # two of them would begin a formula
-        save_picture(plot_piece(audio[number], model.sampling_rate, codes[number], model.frame_rate, title), path)
+        save_picture(plot_piece(clip, model.sampling_rate, codes, model.frame_rate, title), path)
         tell(said(f"{path}: waveform, spectrogram and codes"))
 
 

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, fields
 
+from ..errors import InputError
+
+WORDS = {"negative_prompt": "negative"}  # on the command line, where they are not the fields' own names
+
 
 @dataclass(frozen=True)
 class Job:
@@ -14,6 +18,8 @@ class Job:
         duration (float), max_new_tokens (int), extend_stride (float): how long, as in `generate`.
         audio, melody (list[str]): files to continue, and whose tune to follow; one, or one a prompt.
         negative_prompt (str): what the music should not be.
+        voice (list[str]): who speaks: names or .npz files, one, or one a prompt; or NAME=VOICE of a dialogue.
+        long (bool): speak texts of any length, part by part; save_voice (str): the file for the voice that spoke.
         like (str): the piece whose recipe filled this in; weights (str): the fingerprint in that recipe.
         copies (int): pieces for each prompt; seed (int): of the first piece.
         output (str), codes (str), plot (str): files to write; "-" streams to standard output.
@@ -33,6 +39,9 @@ class Job:
     audio: list | None = None
     melody: list | None = None
     negative_prompt: str | None = None
+    voice: list | None = None
+    long: bool = False
+    save_voice: str | None = None
     like: str | None = None
     weights: str | None = None
     copies: int = 1
@@ -67,3 +76,18 @@ class Job:
     def pieces(self):
         """How many pieces there will be."""
         return max(len(self.prompts), 1) * self.copies
+
+    def refuse(self, names, whom):
+        """Refuse words that the model's family has no use for.
+
+        Args:
+            names (Iterable[str]): fields.
+            whom (str): whose words they are.
+
+        Raises:
+            InputError: for the first that was given.
+        """
+        for field in fields(self):
+            if field.name in names and getattr(self, field.name) != field.default:
+                word = WORDS.get(field.name, field.name.replace("_", "-"))
+                raise InputError(f"--{word} is for {whom}; leave it out, or choose such a model with --model")

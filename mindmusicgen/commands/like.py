@@ -15,6 +15,8 @@ KINDS = {  # what a recipe may hold, in the order of a message
     "negative_prompt": str,
     "audio": list,
     "melody": list,
+    "voice": list,
+    "long": bool,
     "quantization": str,
     "normalize": str,
     "bit_depth": int,
@@ -71,9 +73,11 @@ def make_like(job):
     for text in (*filled.get("prompts", job.prompts), filled.get("negative_prompt", job.negative_prompt) or ""):
         if text in recipe.values() and is_shortened(text):
             raise InputError(f"{quoted(path)} holds the beginning of its prompt alone, which was long; give it whole")
-    for name in ("audio", "melody"):
+    for name in ("audio", "melody", "voice"):
         if getattr(job, name) is None and name in recipe:
             filled[name] = [_found(path, str(file), name) for file in recipe[name]]
+    if recipe.get("long"):
+        filled["long"] = True
     if job.model is None and job.mindir is None:
         filled |= {"model": _model(path, recipe["model"]), "weights": recipe.get("weights")}
     return replace(job, **filled, **_sound(job, recipe))
@@ -93,7 +97,12 @@ def _sound(job, recipe):
 
 
 def _found(path, name, what):
-    """A file that a recipe names, which knows no folders: here, or beside the piece."""
+    """A file that a recipe names, which knows no folders: here, or beside the piece. Of a voice, the name may do."""
+    speaker, equals, voice = name.rpartition("=") if what == "voice" else ("", "", name)
+    if equals:  # of a dialogue
+        return f"{speaker}={_found(path, voice, what)}"
+    if what == "voice" and not name.endswith(".npz"):
+        return name
     for folder in ("", os.path.dirname(path)):
         if os.path.isfile(os.path.join(folder, name)):
             return os.path.join(folder, name)

@@ -11,6 +11,8 @@ from .checkpoint.folder import load_config, load_generation_config
 from .checkpoint.info import enough_memory
 from .processing import MAX_TOKENS
 
+DEFAULTS = {"duration": 10.0}  # settings of lines that say nothing
+
 
 class Planner:
     """Says of prompts what they come to, without opening the model.
@@ -38,6 +40,8 @@ class Planner:
         Raises:
             InputError: naming the setting and what is wrong with it.
         """
+        if prompt.settings.get("voice") is not None:
+            raise InputError("voice is for models that speak, such as suno/bark-small; leave it out")
         chosen = settings.resolve(self.config, self.defaults, prompt.settings, 1, 0, prompt.seed)
         if prompt.negative_text and not chosen.guided:
             raise InputError("a negative text works through guidance; give a guidance_scale above 1")

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..language import said
 from ..runtime.files import check_room
 from ..runtime.telling import quoted, tell
+from ..sound.recipe import bare_name
 from . import settings
 
 MELODY = "musicgen_melody"
@@ -38,6 +39,11 @@ class Work:
     chosen: settings.Settings
     made_by: dict
 
+    def make(self):
+        """The pieces: a list of (audio [channels, samples], codes [K, frames], seed)."""
+        made = self.model.generate(**self.inputs, **self.options, return_dict_in_generate=True)
+        return list(zip(made.audio_values.asnumpy(), made.audio_codes.asnumpy(), made.seeds, strict=True))
+
 
 def prepare(job, folder):
     """The work of a job.
@@ -54,6 +60,7 @@ def prepare(job, folder):
     Raises:
         InputError: in one sentence.
     """
+    job.refuse(("voice", "long", "save_voice"), "models that speak, such as suno/bark-small")
     return _exported(job) if job.mindir else _opened(job, folder)
 
 
@@ -200,18 +207,15 @@ def recipe(job, work, number, seed):
         dict
     """
 
-    def named(value):
-        return os.path.basename(os.path.abspath(value)) if os.path.exists(value) else value
-
     chosen, made = work.chosen, {"mindmusicgen": __version__} | work.made_by
-    made["model"] = named(made["model"])
+    made["model"] = bare_name(made["model"])
     if job.prompts:
         made["prompt"] = job.prompts[number]
     for name in ("negative_prompt", "audio", "melody", "quantization", "normalize", "bit_depth"):
         value = getattr(job, name)
         if value:
             several = isinstance(value, list)
-            made[name] = [named(value[number if len(value) > 1 else 0])] if several else value
+            made[name] = [bare_name(value[number if len(value) > 1 else 0])] if several else value
     start, end = chosen.guidance
     made |= {"do_sample": chosen.do_sample, "guidance_scale": start if start == end else [start, end]}
     if chosen.do_sample:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 
 LONGEST_TEXT = 600  # bytes of a text in a recipe
@@ -55,6 +56,11 @@ def recipe_of(comment):
     except (ValueError, RecursionError):
         return {}
     return recipe if isinstance(recipe, dict) else {}
+
+
+def bare_name(value):
+    """A file's or folder's name without where it lies, for a piece may be shared; other texts as they are."""
+    return os.path.basename(os.path.abspath(value)) if os.path.exists(value) else value
 
 
 def is_shortened(text):

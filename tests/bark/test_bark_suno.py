@@ -9,8 +9,8 @@ import pytest
 from audiocraft_files import write
 from safetensors.numpy import load_file, save_file
 
+from mindmusicgen.bark.checkpoint.suno_files import FILES, renamed
 from mindmusicgen.bark.model import BarkModel
-from mindmusicgen.bark.suno_files import FILES, renamed
 
 SUNO = (  # transformers' names and suno's, the first that fits
     ("layernorm_1", "ln_1"),

@@ -6,14 +6,14 @@ They hold no codec and no tokenizer; those are EnCodec's at 24 kHz and BERT's, m
 import os
 import re
 
-from ..checkpoint.config_file import config_errors, quiet_transformers
-from ..checkpoint.source import files_in
-from ..checkpoint.torch_file import LazyTensor, read_torch_pickle
-from ..errors import InputError, clip
-from .config import CODEC, STAGES, BarkConfig
+from ...checkpoint.config_file import config_errors, quiet_transformers
+from ...checkpoint.source import files_in
+from ...checkpoint.torch_file import LazyTensor, read_torch_pickle
+from ...errors import InputError, clip
+from ..config import CODEC, STAGES, BarkConfig
 
 FILES = dict(zip(STAGES, ("text", "coarse", "fine"), strict=True))
-SIZES = {"": "small", "_2": "large"}
+SIZES = ("", "_2")  # ends of the names: small, large
 CODEC_OF_BARK = "facebook/encodec_24khz"
 NAMES = (  # suno's and transformers'
     (".ln_1.", ".layernorm_1."),
@@ -33,12 +33,6 @@ GENERATION = {  # what suno's program does unless told otherwise
     "coarse_acoustics_config": {"do_sample": True, "temperature": 0.7, "top_k": 0},
     "fine_acoustics_config": {"temperature": 0.5},
 }
-
-
-def is_suno(folder):
-    """Whether a folder holds suno's files and no config.json."""
-    names = files_in(folder)
-    return "config.json" not in names and any(f"text{end}.pt" in names for end in SIZES)
 
 
 def paths_of(folder):

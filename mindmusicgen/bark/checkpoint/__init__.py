@@ -1,0 +1,1 @@
+"""Bark's files: Hugging Face folders and suno's own."""
