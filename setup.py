@@ -7,10 +7,12 @@ from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 
+SOURCES = ("kernels", "quantized", "quantized_decoder", "quantized_gpt", "sampling", "sequence")
+
 # MindSpore may unload a library whose threads still wait in it; -z nodelete keeps it.
 KERNELS = Extension(
     "mindmusicgen.ops._kernels",
-    sources=[f"mindmusicgen/ops/csrc/{name}.c" for name in ("kernels", "quantized", "quantized_decoder", "sampling")],
+    sources=[f"mindmusicgen/ops/csrc/{name}.c" for name in SOURCES],
     depends=sorted(str(path.relative_to(HERE)) for path in HERE.glob("mindmusicgen/ops/csrc/*.h")),
     libraries=["m"],
     extra_compile_args=["-O3", "-std=gnu11", "-fvisibility=hidden", "-pthread"],

@@ -1,7 +1,7 @@
-"""Build a MusicGen checkpoint with random weights, written by the package's own `save_pretrained`.
+"""Build a MusicGen or Bark checkpoint with random weights, written by the package's own `save_pretrained`.
 
-It makes noise, not music; it is for trying the commands (tiny) and for measuring speed and memory (small, which
-has exactly the sizes of facebook/musicgen-small) without any download.
+It makes noise, not music; it is for trying the commands (tiny) and for measuring speed and memory (small and
+bark-small, which have exactly the sizes of facebook/musicgen-small and suno/bark-small) without any download.
 """
 
 import argparse
@@ -72,14 +72,33 @@ def build(size, folder, seed=0):
     return model
 
 
+def build_bark(folder, seed=0):
+    """Write the networks of a full-size bark-small, without a tokenizer; returns the model."""
+    from mindmusicgen import BarkConfig, BarkModel
+
+    causal = {"num_layers": 12, "num_heads": 12, "hidden_size": 768, "bias": False, "dropout": 0.0}
+    config = BarkConfig(
+        semantic_config={**causal, "input_vocab_size": 129600, "output_vocab_size": 10048},
+        coarse_acoustics_config={**causal, "input_vocab_size": 12096, "output_vocab_size": 12096},
+        fine_acoustics_config={**causal, "input_vocab_size": 1056, "output_vocab_size": 1056},
+        codec_config=EncodecConfig().to_dict(),
+    )
+    model = BarkModel(config).initialise(seed)
+    model.save_pretrained(folder)
+    return model
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--size", choices=(*SIZES, "bark-small"), default="tiny")
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    build(arguments.size, arguments.output, arguments.seed)
-    print(f"{arguments.output}: a {arguments.size} MusicGen with random weights; it makes noise")
+    if arguments.size == "bark-small":
+        build_bark(arguments.output, arguments.seed)
+    else:
+        build(arguments.size, arguments.output, arguments.seed)
+    print(f"{arguments.output}: a {arguments.size} model with random weights; it makes noise")
 
 
 if __name__ == "__main__":

@@ -591,3 +591,42 @@ def test_position_outside_the_cache_is_an_error(use_kernels):
     run = ms.jit(CachedAttention().construct, fullgraph=True)
     with pytest.raises(RuntimeError):
         run(q, k, v, keys, values, Tensor([4], ms.int32)).asnumpy()
+
+
+# ---- whole sequences ----
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("rows,columns,heads,size", [(1, 1, 1, 1), (2, 7, 3, 5), (1, 37, 2, 64), (1, 130, 1, 19)])
+def test_attention_of_sequences(kernels, causal, rows, columns, heads, size):
+    rng = np.random.default_rng(columns)
+    qkv = unaligned(rng.standard_normal((rows, columns, 3 * heads * size), np.float32) * 2)
+    y = unaligned(np.full((rows, columns, heads * size), np.nan, np.float32))
+    numbers = np.array([heads], np.int32), np.array([causal], np.int32)
+    caches = np.zeros((2, rows, heads, columns + 3, size), np.float32)
+    assert native.call(kernels.SequenceAttention, qkv, *numbers, y) == 0
+    q, k, v = qkv.astype(np.float64).reshape(rows, columns, 3, heads, size).transpose(2, 0, 3, 1, 4)
+    scores = q @ k.swapaxes(2, 3) / np.sqrt(size)
+    if causal:
+        scores = np.where(np.tri(columns, dtype=bool), scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    wanted = (weights / weights.sum(-1, keepdims=True) @ v).swapaxes(1, 2).reshape(y.shape)
+    assert np.abs(y - wanted).max() < 1e-5
+    again = np.empty_like(y)
+    assert native.call(kernels.FillingAttention, qkv, *numbers, *caches, again) == 0
+    assert np.array_equal(again, y)
+    assert np.array_equal(caches[0, :, :, :columns], k) and np.array_equal(caches[1, :, :, :columns], v)
+    assert not caches[:, :, :, columns:].any()
+    small = np.zeros((rows, heads, columns - 1, size), np.float32)
+    assert native.call(kernels.FillingAttention, qkv, *numbers, small, small, again) != 0
+    assert native.call(kernels.SequenceAttention, qkv, np.array([0], np.int32), numbers[1], y) != 0
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 50), (5, 16391)])
+def test_gelu_is_the_exact_one(kernels, shape):
+    x = unaligned(np.random.default_rng(0).standard_normal(shape, np.float32) * 4)
+    y = np.empty_like(x)
+    assert native.call(kernels.Gelu, x, y) == 0
+    wanted = ops.gelu(Tensor(x), approximate="none").asnumpy()
+    assert np.abs(y - wanted).max() < 2e-6 and not np.isnan(y).any()
+    assert native.call(kernels.Gelu, x, y[:0]) != 0

@@ -13,7 +13,6 @@ from mindspore import Parameter, Tensor, nn, ops
 from ..errors import InputError
 from ..generation.decode_loop import cache_buffers
 from ..generation.sampling import choose, filter_logits
-from ..ops.indices import indices
 from ..runtime.compiled import compiled, fingerprint
 
 CHUNK = 30  # steps in one call: about a second of computing between two looks at the interrupt key
@@ -34,11 +33,19 @@ class StageGraphs(nn.Cell):
     def __init__(self, network, rows, count, end=None, key=None):
         super().__init__()
         self.network, self.rows, self.count, self.end = network, rows, count, end
-        self.cache = cache_buffers("cache", network.config, rows, network.config.block_size, network.dtype)
+        self.cache = self.make_cache(network.config, rows)
         self.columns = Parameter(Tensor(np.zeros((CHUNK, rows), np.int32)), name="columns", requires_grad=False)
         self.gather = ops.Gather()
         key = key and fingerprint(key, type(self).__name__, rows, count, end)
         self.prefill, self.chunk = compiled(self._prefill, key), compiled(self._chunk, key)
+
+    def make_cache(self, config, rows):
+        """Buffers for the keys and values of every layer."""
+        return cache_buffers("cache", config, rows, config.block_size, self.network.dtype)
+
+    def states(self, x):
+        """Embeddings [B, T, D] to hidden states; the cache is filled."""
+        return self.network.prefill(x, self.cache)
 
     def embed(self, ids):
         """[B, T] -> [B, T, D], without positions."""
@@ -58,11 +65,7 @@ class StageGraphs(nn.Cell):
         Returns:
             the next ids [B] int32, and the sum of their logits (not finite if anything went wrong).
         """
-        x, pairs = self.network.prefill(self.embed(ids))
-        order = indices(0, x.shape[1])
-        for i in range(len(pairs)):
-            buffer = self.cache[i]
-            buffer[:, :, order] = pairs[i]
+        x = self.states(self.embed(ids))
         logits = self.network.some_logits(self.gather(x, length - 1, 1).squeeze(1), first, self.count)
         return self.pick(logits, first, uniforms, least, filters), logits.sum()
 

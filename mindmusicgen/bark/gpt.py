@@ -14,16 +14,19 @@ from ..models.layers import LayerNorm, Linear, additive_mask, empty_parameter, g
 from ..ops.attention import CachedAttention, attention_for
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
+from ..ops.sequence import attention_op, filling_op, gelu_op
 
 
 class SelfAttention(nn.Cell):
-    """Self-attention with q, k and v as one matrix."""
+    """Self-attention with q, k and v as one matrix; `causal` hides what follows a position."""
 
-    def __init__(self, config, dtype):
+    def __init__(self, config, dtype, causal, linear):
         super().__init__()
         dim, self.num_heads = config.hidden_size, config.num_heads
-        self.att_proj = Linear(dim, 3 * dim, config.bias, dtype)
-        self.out_proj = Linear(dim, dim, config.bias, dtype)
+        self.att_proj = linear(dim, 3 * dim, bias=config.bias, dtype=dtype)
+        self.out_proj = linear(dim, dim, bias=config.bias, dtype=dtype)
+        self.kernel, self.filling = attention_op(dtype), filling_op(dtype)
+        self.heads, self.causal = (Tensor(np.array([n], np.int32)) for n in (self.num_heads, int(causal)))
         self.attention = attention_for(self.num_heads, dim // self.num_heads, dtype)
         self.cached_attention = CachedAttention(self.num_heads, dim // self.num_heads, dtype)
 
@@ -39,9 +42,21 @@ class SelfAttention(nn.Cell):
         return self.out_proj(x.swapaxes(1, 2).reshape(rows, columns, heads * size))
 
     def construct(self, x, mask):
-        """All positions at once. x: [B, T, D], mask: [T, T] additive. Returns [B, T, D] and k, v for a cache."""
+        """All positions at once. x: [B, T, D], mask: [T, T] additive, of what is not causal zero."""
+        if self.kernel is not None:
+            return self.out_proj(self.kernel(self.att_proj(x), self.heads, self.causal))
         q, k, v = self.project(x)
-        return self.merge(self.attention(q, k, v, mask)), k, v
+        return self.merge(self.attention(q, k, v, mask))
+
+    def fill(self, x, mask, key_cache, value_cache):
+        """The same, and k and v into the first positions of caches [B, H, L, d]."""
+        if self.filling is not None:
+            return self.out_proj(self.filling(self.att_proj(x), self.heads, self.causal, key_cache, value_cache))
+        q, k, v = self.project(x)
+        order = indices(0, x.shape[1])
+        key_cache[:, :, order] = k
+        value_cache[:, :, order] = v
+        return self.merge(self.attention(q, k, v, mask))
 
     def step(self, x, position, key_cache, value_cache):
         """One id at `position` ([1] int32). x: [B, D]; the caches [B, H, L, d] are updated in place."""
@@ -54,25 +69,27 @@ class SelfAttention(nn.Cell):
 class FeedForward(nn.Cell):
     """Four times the width, and back."""
 
-    def __init__(self, config, dtype):
+    def __init__(self, config, dtype, linear):
         super().__init__()
         dim = config.hidden_size
-        self.in_proj = Linear(dim, 4 * dim, config.bias, dtype)
-        self.out_proj = Linear(4 * dim, dim, config.bias, dtype)
+        self.in_proj = linear(dim, 4 * dim, bias=config.bias, dtype=dtype)
+        self.out_proj = linear(4 * dim, dim, bias=config.bias, dtype=dtype)
+        self.gelu = gelu_op(dtype) or gelu
 
     def construct(self, x):
-        return self.out_proj(gelu(self.in_proj(x)))
+        return self.out_proj(self.gelu(self.in_proj(x)))
 
 
 class Layer(nn.Cell):
     """Self-attention and feed-forward, each after a norm and added to what came in."""
 
-    def __init__(self, config, dtype, norm_bias):
+    def __init__(self, config, dtype, causal, linear):
         super().__init__()
+        norm_bias = config.bias or not causal
         self.layernorm_1 = LayerNorm(config.hidden_size, dtype=dtype, bias=norm_bias)
-        self.attn = SelfAttention(config, dtype)
+        self.attn = SelfAttention(config, dtype, causal, linear)
         self.layernorm_2 = LayerNorm(config.hidden_size, dtype=dtype, bias=norm_bias)
-        self.mlp = FeedForward(config, dtype)
+        self.mlp = FeedForward(config, dtype, linear)
 
     def feed_forward(self, x, y):
         """The rest of the layer after y was to be added to x."""
@@ -80,9 +97,12 @@ class Layer(nn.Cell):
         return x + self.mlp(normed)
 
     def construct(self, x, mask):
-        """All positions. x: [B, T, D]. Returns [B, T, D] and k, v for a cache."""
-        y, k, v = self.attn(self.layernorm_1(x), mask)
-        return self.feed_forward(x, y), k, v
+        """All positions. x: [B, T, D]."""
+        return self.feed_forward(x, self.attn(self.layernorm_1(x), mask))
+
+    def fill(self, x, mask, key_cache, value_cache):
+        """All positions, whose keys and values go into caches."""
+        return self.feed_forward(x, self.attn.fill(self.layernorm_1(x), mask, key_cache, value_cache))
 
     def step(self, x, position, key_cache, value_cache):
         """One id. x: [B, D]."""
@@ -115,6 +135,8 @@ def check_heads(config):
 class CausalGpt(nn.Cell):
     """Ids in, logits of the next id out: the semantic and the coarse stage.
 
+    `linear` and `head` are the kinds of its matrices.
+
     Args:
         config (transformers.BarkSemanticConfig | transformers.BarkCoarseConfig): sizes.
         dtype (mindspore.dtype): dtype of weights and activations; logits are always float32.
@@ -123,33 +145,34 @@ class CausalGpt(nn.Cell):
         ``Ascend`` ``CPU``
     """
 
+    linear = head = Linear
+
     def __init__(self, config, dtype=ms.float32):
         super().__init__()
         check_heads(config)
         self.config, self.dtype, dim = config, dtype, config.hidden_size
         self.input_embeds_layer = Table(config.input_vocab_size, dim, dtype)
         self.position_embeds_layer = Table(config.block_size, dim, dtype)
-        self.layers = nn.CellList([Layer(config, dtype, config.bias) for _ in range(config.num_layers)])
+        self.layers = nn.CellList([Layer(config, dtype, True, self.linear) for _ in range(config.num_layers)])
         self.layernorm_final = LayerNorm(dim, dtype=dtype, bias=config.bias)
-        self.lm_head = Linear(dim, config.output_vocab_size, dtype=dtype)
+        self.lm_head = self.head(dim, config.output_vocab_size, dtype=dtype)
 
-    def prefill(self, x):
+    def prefill(self, x, cache):
         """Many positions at once, from 0 on.
 
         Args:
             x (Tensor): embeddings without positions, [B, T, D].
+            cache (tuple[Parameter]): k0, v0, k1, v1, ... of [B, H, L, d], whose first T positions are written.
 
         Returns:
-            hidden states after the final norm [B, T, D], and the flat tuple k0, v0, k1, v1, ... of [B, H, T, d].
+            hidden states after the final norm [B, T, D].
         """
         order = indices(0, x.shape[1])
         mask = additive_mask(order.reshape(1, -1) <= order.reshape(-1, 1), self.dtype)
         x = x + self.position_embeds_layer(order)
-        cache = ()
-        for layer in self.layers:
-            x, k, v = layer(x, mask)
-            cache += (k, v)
-        return self.layernorm_final(x), cache
+        for i, layer in enumerate(self.layers):
+            x = layer.fill(x, mask, cache[2 * i], cache[2 * i + 1])
+        return self.layernorm_final(x)
 
     def step(self, ids, position, cache):
         """One id. ids: [B] int32; position: [1] int32; cache: Parameters k0, v0, ... of [B, H, L, d], updated.
@@ -192,7 +215,7 @@ class Tables(nn.Cell):
 
 
 class FineGpt(nn.Cell):
-    """Fills in a codebook from those below it, all frames at once and looking both ways.
+    """Fills in a codebook from those below it, all frames at once and looking both ways; `linear` as of `CausalGpt`.
 
     The head of codebook k has the table of codebook k as its weights, unless the config says that they are not tied.
 
@@ -204,6 +227,8 @@ class FineGpt(nn.Cell):
         ``Ascend`` ``CPU``
     """
 
+    linear = Linear
+
     def __init__(self, config, dtype=ms.float32):
         super().__init__()
         check_heads(config)
@@ -213,7 +238,7 @@ class FineGpt(nn.Cell):
             raise ValueError(f"tied heads need output_vocab_size {config.output_vocab_size} to be input_vocab_size")
         self.input_embeds_layers = Tables(config.n_codes_total, size, dim, dtype)
         self.position_embeds_layer = Table(config.block_size, dim, dtype)
-        self.layers = nn.CellList([Layer(config, dtype, True) for _ in range(config.num_layers)])
+        self.layers = nn.CellList([Layer(config, dtype, False, self.linear) for _ in range(config.num_layers)])
         self.layernorm_final = LayerNorm(dim, dtype=dtype)
         heads = config.n_codes_total - config.n_codes_given
         self.lm_heads = None if self.tied else Tables(heads, config.output_vocab_size, dim, dtype)
@@ -223,10 +248,14 @@ class FineGpt(nn.Cell):
     def hidden(self, x):
         """Embeddings without positions [B, T, D] to hidden states after the final norm, [B, T, D]."""
         x = x + self.position_embeds_layer(indices(0, x.shape[1]))
+        return self.layernorm_final(self.through(x))
+
+    def through(self, x):
+        """x through all layers."""
         mask = ops.broadcast_to(self.everything, (x.shape[1], x.shape[1]))
         for layer in self.layers:
-            x, _, _ = layer(x, mask)
-        return self.layernorm_final(x)
+            x = layer(x, mask)
+        return x
 
     def embed(self, codes, book):
         """codes: [B, T, K] int32; book: [] int32 -> the sum of the embeddings of codebooks 0 .. book, [B, T, D]"""

@@ -67,8 +67,9 @@ def _store(network, kind):
     """Where the graphs of a stage are kept, by their sizes, of which the first is the number of rows."""
     if network is None:
         return None
-    config, key = network.config, fingerprint(network.config, str(network.dtype))
+    config, key = network.config, fingerprint(network.config, str(network.dtype), type(network).__name__)
     width = 2 * config.num_layers * config.block_size * config.hidden_size * (4 if network.dtype == ms.float32 else 2)
+    kind = getattr(network, "graphs_kind", kind)
 
     def make(*sizes):
         return kind(network, *sizes, key=key)

@@ -145,7 +145,7 @@ def _some(names):
     return clip(", ".join(names[:3]), 200) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def load(network, tensors, source, plan, left_out):
+def load(network, tensors, source, plan, left_out, stores=None):
     """Fill a network's parameters from a Hugging Face checkpoint, a tensor at a time in each of two threads.
 
     Args:
@@ -154,19 +154,28 @@ def load(network, tensors, source, plan, left_out):
         source (str): what to call the checkpoint in errors.
         plan (dict[str, list[Piece]]): of which tensors each parameter is made.
         left_out (callable): whether a tensor (name, LazyTensor) that the plan does not name may be there.
+        stores (dict): by name a shape and a function that takes the values, in the place of a parameter that keeps them
+            in another form; None for a parameter that no tensor fills.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
-    loader = Loader(tensors, source)
+    loader, stores = Loader(tensors, source), stores or {}
 
     def fill(entry):
-        name, parameter = entry
-        loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
-        return math.prod(parameter.shape)
+        name, shape, parameter = entry
+        if parameter is None:
+            values = np.empty(shape, np.float32)
+            loader.fill(values, plan[name])
+            if not loader.missing:
+                stores[name][1](values)
+        else:
+            loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
+        return math.prod(shape)
 
-    entries = list(network.parameters_and_names())
-    bar = loading_bar(sum(math.prod(parameter.shape) for _, parameter in entries))  # `size` is a method under MindNLP
+    entries = [(name, p.shape, p) for name, p in network.parameters_and_names() if name not in stores]
+    entries += [(name, store[0], None) for name, store in stores.items() if store]
+    bar = loading_bar(sum(math.prod(shape) for _, shape, _ in entries))  # `size` is a method under MindNLP
     with ThreadPoolExecutor(READERS) as pool, bar:
         for size in pool.map(fill, entries):  # raises what a thread raised
             bar.update(size)

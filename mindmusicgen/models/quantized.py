@@ -5,21 +5,24 @@ choices: they are `FineQuantizedLinear`, of 16 bits. All arithmetic on activatio
 activations are rounded to 16 bits, see ops/csrc/quantized.c).
 """
 
+import warnings
+
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..ops import packing
 from ..ops import quantized as quantized_ops
 from ..ops.memory import Arena, zeros
+from .layers import empty_parameter
 
 NAMES = ("int8",)  # of the ways to store weights in fewer bits
 LARGEST_HEAD = 256  # of the kernels
 
 
 class QuantizedLinear(nn.Cell):
-    """y = x W^T with W in 8 bits: codes and scales as in `ops.packing`, in `weight` and `scale`.
+    """y = x W^T (+ b) with W in 8 bits: codes and scales as in `ops.packing`, in `weight` and `scale`.
 
     A kernel on CPU if there is one when the cell is made, else MindSpore's operations, which expand W every time.
 
@@ -27,12 +30,13 @@ class QuantizedLinear(nn.Cell):
         in_features (int): size of the last axis of the input.
         out_features (int): size of the last axis of the output.
         dtype (mindspore.dtype): must be float32.
+        bias (bool): whether a float `bias` is added.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
 
-    def __init__(self, in_features, out_features, dtype=ms.float32):
+    def __init__(self, in_features, out_features, dtype=ms.float32, bias=False):
         super().__init__()
         if dtype != ms.float32:
             raise InputError(f"int8 weights go with dtype float32, not {dtype}")
@@ -40,6 +44,7 @@ class QuantizedLinear(nn.Cell):
         codes, scale = packing.packed_shapes(out_features, in_features)
         self.weight = Parameter(Tensor.from_numpy(zeros(codes, np.uint8)), requires_grad=False)
         self.scale = Parameter(Tensor.from_numpy(zeros(scale, np.float32)), requires_grad=False)
+        self.has_bias, self.bias = bias, empty_parameter(out_features) if bias else None
         self.kernel = quantized_ops.linear_op(out_features)
 
     def construct(self, x):
@@ -50,12 +55,11 @@ class QuantizedLinear(nn.Cell):
 
     def product(self, x):
         """[rows, in] -> [rows, out]"""
-        if self.kernel is not None:
-            return self.kernel(x, self.weight, self.scale)
-        return self.plain(x)
+        y = self.kernel(x, self.weight, self.scale) if self.kernel is not None else self.plain(x)
+        return y + self.bias if self.has_bias else y
 
     def plain(self, x):
-        """The same with MindSpore's operations."""
+        """x W^T with MindSpore's operations."""
         weight = quantized_ops.dequantised(self.weight, self.scale, self.out_features, self.in_features)
         return ops.MatMul(transpose_b=True)(x, weight)
 
@@ -83,9 +87,80 @@ def quantised_parameters(network):
         for name, cell in network.cells_and_names()
         if isinstance(cell, QuantizedLinear)
         for own, parameter in cell.parameters_and_names(expand=False)
+        if own != "bias"
     }
 
 
 def arena_for(network):
     """Memory for the codes and scales of a network."""
     return Arena(Arena.room((p.shape, p.asnumpy().dtype) for p in quantised_parameters(network).values()))
+
+
+def round_into(cell, weight, arena):
+    """Fill a `QuantizedLinear` or a `FineQuantizedLinear` with a matrix.
+
+    Args:
+        cell (nn.Cell): what to fill.
+        weight (numpy.ndarray): [out, in] floats.
+        arena (Arena): where codes and scales are to lie.
+
+    Raises:
+        ValueError: if a weight is not finite.
+    """
+    if isinstance(cell, FineQuantizedLinear):
+        round_into(cell.coarse, weight, arena)
+        return round_into(cell.rest, weight - expanded(cell.coarse), arena)
+    for parameter, array in zip((cell.weight, cell.scale), packing.pack(weight, arena.take), strict=True):
+        parameter.assign_value(Tensor.from_numpy(array))
+
+
+def expanded(cell):
+    """The matrix that a quantised cell multiplies with, float32."""
+    if isinstance(cell, FineQuantizedLinear):
+        return expanded(cell.coarse) + expanded(cell.rest)
+    return packing.unpack(cell.weight.asnumpy(), cell.scale.asnumpy(), cell.out_features, cell.in_features)
+
+
+def quantized_cache(layers, rows, heads, length, size):
+    """A cache of keys and values in 8 bits.
+
+    Args:
+        layers (int): how many layers.
+        rows, heads, length, size (int): see `ops.quantized.cache_shapes`.
+
+    Returns:
+        ParameterTuple: for every layer keys, their scales, values and their scales.
+    """
+    shapes = quantized_ops.cache_shapes(rows, heads, length, size)
+    arena = Arena(layers * Arena.room(shapes))  # every step reads what is filled of it
+    return ParameterTuple(
+        Parameter(Tensor.from_numpy(arena.take(*shape)), name=f"cache.{layer}.{i}", requires_grad=False)
+        for layer in range(layers)
+        for i, shape in enumerate(shapes)
+    )
+
+
+def check_quantization(quantization, dtype=ms.float32, other=None):
+    """Refuse a quantization that there is not, or that does not go with a model.
+
+    Args:
+        quantization (str): "int8", or None.
+        dtype (mindspore.dtype): of the model.
+        other (str): model_type of a kind of model that has none.
+
+    Raises:
+        InputError: in one sentence.
+    """
+    if quantization is None:
+        return
+    if not isinstance(quantization, str) or quantization not in NAMES:
+        raise InputError(f"quantization is {shown(quantization)}; expected {' or '.join(NAMES)}, or none")
+    if other:
+        raise InputError(f"quantization {quantization} is for text models; a {other} model opens without it")
+    if dtype != ms.float32:
+        raise InputError(f"quantization {quantization} goes with dtype float32, not {str(dtype).lower()}")
+
+
+def say_expanded(reason):
+    """Warn that weights of 8 bits cannot be computed with."""
+    warnings.warn(f"int8 weights are expanded to float32, because {reason}", stacklevel=3)

@@ -1,5 +1,5 @@
-"""Operators of the 8-bit kernels in csrc/quantized.c and csrc/quantized_decoder.c; what they compute and their layouts
-are described there."""
+"""Operators of the 8-bit kernels in csrc/quantized.c, csrc/quantized_decoder.c and csrc/quantized_gpt.c; what they
+compute and their layouts are described there."""
 
 import ctypes
 import functools
@@ -12,6 +12,7 @@ from . import native, packing
 
 DECODERS = {"gelu": "QuantizedDecode", "relu": "QuantizedDecodeRelu"}  # by activation function
 EMBEDDING, MASK = 9, 17  # numbers of arguments of theirs
+KERNELS = ("QuantizedLinear", *DECODERS.values(), "FillCache", "Choose", "GptDecode", "GptSequence")
 
 
 def _linear_is_right(library):
@@ -27,7 +28,7 @@ def _linear_is_right(library):
 def _reason(path):
     """Why the library at `path` is not used for 8-bit weights; empty if it is."""
     library = ctypes.CDLL(path)
-    if not all(hasattr(library, name) for name in ("QuantizedLinear", *DECODERS.values(), "FillCache", "Choose")):
+    if not all(hasattr(library, name) for name in KERNELS):
         return "the installed kernels are older than int8; install the package again"
     return "" if _linear_is_right(library) else f"{path} computes wrong numbers on this machine"
 
@@ -71,6 +72,24 @@ def _fill_op(path):
     return op
 
 
+@functools.cache
+def _gpt_decode_op(path, count):
+    def shapes(ids, place, steps, firsts, uniforms, *_):
+        return uniforms, [1], [uniforms[1], count]
+
+    op = ops.Custom(f"{path}:GptDecode", shapes, lambda *_: (ms.int32, ms.int32, ms.float32), func_type="aot")
+    op.add_prim_attr("side_effect_mem", True)
+    return op
+
+
+@functools.cache
+def _gpt_sequence_op(path, fills):
+    op = ops.Custom(f"{path}:GptSequence", lambda x, *_: x, lambda x, *_: x, func_type="aot")
+    if fills:
+        op.add_prim_attr("side_effect_mem", True)
+    return op
+
+
 def linear_op(size_out):
     """The operator (x [rows, in], codes, scale) -> [rows, size_out], float32 on CPU; None if not available.
 
@@ -92,6 +111,32 @@ def decode_op(activation):
     """
     path = _path()
     return _decode_op(path, DECODERS[activation]) if path else None
+
+
+def gpt_decode_op(count):
+    """The operator GptDecode -> (ids, how many steps, logits of the last); None if not available.
+
+    Args:
+        count (int): how many ids are chosen among.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = _path()
+    return _gpt_decode_op(path, count) if path else None
+
+
+def gpt_sequence_op(fills):
+    """The operator GptSequence: x [B, T, D] through all layers; None if not available.
+
+    Args:
+        fills (bool): whether it fills a cache.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = _path()
+    return _gpt_sequence_op(path, fills) if path else None
 
 
 def fill_cache_op():

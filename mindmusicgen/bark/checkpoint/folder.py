@@ -113,7 +113,7 @@ def plan(cell, prefix=""):
     return names.plan(cell, ((r"^", prefix),), stacked)
 
 
-def fill(cell, folder, prefix="", tensors=None):
+def fill(cell, folder, prefix="", tensors=None, stores=None):
     """Fill a stage, or a whole model, with the weights of a folder.
 
     Args:
@@ -121,6 +121,7 @@ def fill(cell, folder, prefix="", tensors=None):
         folder (str): in Hugging Face's layout.
         prefix (str): as in `plan`; tensors under other names are left alone.
         tensors (dict[str, LazyTensor]): in place of those of the folder.
+        stores (dict): as in `huggingface.load`.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
@@ -134,7 +135,8 @@ def fill(cell, folder, prefix="", tensors=None):
     }
     stages = [one for _, one in cell.cells_and_names() if isinstance(one, (CausalGpt, FineGpt))]
     check_weights(os.path.join(folder, "config.json"), sum(parameters(one.config) for one in stages), wanted)
-    huggingface.load(cell, wanted, folder, plan(cell, prefix), lambda name, tensor: bool(names.BUFFERS.match(name)))
+    pieces = plan(cell, prefix) | {name: [huggingface.Piece((prefix + name,))] for name in stores or ()}
+    huggingface.load(cell, wanted, folder, pieces, lambda name, tensor: bool(names.BUFFERS.match(name)), stores)
 
 
 def save(cell, folder, dtype, habits, generation_config=None):
@@ -143,6 +145,8 @@ def save(cell, folder, dtype, habits, generation_config=None):
     Raises:
         InputError: if the folder cannot be written, or the weights are to be of another kind.
     """
+    if getattr(cell, "quantization", None):
+        raise InputError("a quantised model has no Hugging Face layout; save the float one")
     largest = saving(habits)
     dtype = dtype if dtype is None else dtype_name(dtype)
     if dtype not in (None, "float32", "float16"):

@@ -1,12 +1,11 @@
 """The decode loop of the 8-bit decoder: `decode_loop` with a cache of keys and values that has 8 bits as well."""
 
 import mindspore as ms
-from mindspore import Parameter, ParameterTuple, Tensor, ops
+from mindspore import Tensor, ops
 
 from ...generation.decode_loop import CHUNK
+from ...models.quantized import quantized_cache
 from ...ops.choice import choose_op
-from ...ops.memory import Arena
-from ...ops.quantized import cache_shapes
 from ..decode_loop import DecodeGraphs, DecodeState
 from ..generator import CodeGenerator
 
@@ -16,13 +15,7 @@ class QuantizedState(DecodeState):
 
     def make_cache(self, config, rows, length, dtype):
         heads = config.num_attention_heads
-        shapes = cache_shapes(rows, heads, length, config.hidden_size // heads)
-        arena = Arena(config.num_hidden_layers * Arena.room(shapes))  # every step reads what is filled of it
-        return ParameterTuple(
-            Parameter(Tensor.from_numpy(arena.take(*shape)), name=f"cache.{layer}.{i}", requires_grad=False)
-            for layer in range(config.num_hidden_layers)
-            for i, shape in enumerate(shapes)
-        )
+        return quantized_cache(config.num_hidden_layers, rows, heads, length, config.hidden_size // heads)
 
 
 class QuantizedGraphs(DecodeGraphs):

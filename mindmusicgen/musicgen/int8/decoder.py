@@ -5,10 +5,16 @@ as well. Shapes as in `musicgen.decoder`.
 """
 
 import mindspore as ms
-from mindspore import Tensor
 
 from ...errors import InputError
-from ...models.quantized import LARGEST_HEAD, FineQuantizedLinear, QuantizedLinear, arena_for
+from ...models.quantized import (
+    LARGEST_HEAD,
+    FineQuantizedLinear,
+    QuantizedLinear,
+    arena_for,
+    expanded,
+    round_into,
+)
 from ...ops import packing
 from ...ops import quantized as quantized_ops
 from ..decoder import DecoderLayer, MusicgenDecoder
@@ -118,12 +124,8 @@ def quantise(decoder, config, kind=QuantizedMusicgenDecoder):
         if name not in old:
             continue  # a part of heads
         try:
-            if isinstance(cell, FineQuantizedLinear):
-                _round(cell.coarse, old[name].weight.asnumpy(), arena)
-                _round(cell.rest, old[name].weight.asnumpy() - _expanded(cell.coarse), arena)
-                del old[name].weight
-            elif isinstance(cell, QuantizedLinear):
-                _round(cell, old[name].weight.asnumpy(), arena)
+            if isinstance(cell, (QuantizedLinear, FineQuantizedLinear)):
+                round_into(cell, old[name].weight.asnumpy(), arena)
                 del old[name].weight
             else:
                 for own, parameter in cell.parameters_and_names(expand=False):
@@ -131,20 +133,6 @@ def quantise(decoder, config, kind=QuantizedMusicgenDecoder):
         except ValueError as error:
             raise InputError(f"decoder.{name} cannot be quantised: {error}") from error
     return made
-
-
-def _round(cell, weight, arena):
-    """Fill a `QuantizedLinear`."""
-    arrays = packing.pack(weight, arena.take)
-    for parameter, array in zip((cell.weight, cell.scale), arrays, strict=True):
-        parameter.assign_value(Tensor.from_numpy(array))
-
-
-def _expanded(cell):
-    """The matrix that a quantised cell multiplies with, float32."""
-    if isinstance(cell, FineQuantizedLinear):
-        return _expanded(cell.coarse) + _expanded(cell.rest)
-    return packing.unpack(cell.weight.asnumpy(), cell.scale.asnumpy(), cell.out_features, cell.in_features)
 
 
 def expand(decoder, config, kind=MusicgenDecoder):
@@ -160,7 +148,7 @@ def expand(decoder, config, kind=MusicgenDecoder):
     for name, cell in made.cells_and_names():
         source = old[name]
         if isinstance(source, (QuantizedLinear, FineQuantizedLinear)):
-            cell.weight.asnumpy()[...] = _expanded(source)
+            cell.weight.asnumpy()[...] = expanded(source)
             for part in (source, getattr(source, "coarse", source), getattr(source, "rest", source)):
                 if hasattr(part, "weight"):
                     del part.weight

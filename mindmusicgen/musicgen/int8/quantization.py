@@ -1,11 +1,8 @@
 """Weights of 8 bits for a whole model: which names there are, what goes with them, and where they can run."""
 
-import warnings
-
 import mindspore as ms
 
-from ...errors import InputError, shown
-from ...models.quantized import NAMES
+from ...models.quantized import check_quantization, say_expanded
 from ...ops import quantized as quantized_ops
 from .decoder import expand, quantise
 
@@ -21,14 +18,7 @@ def check(quantization, dtype=ms.float32, model_type="musicgen"):
     Raises:
         InputError: in one sentence.
     """
-    if quantization is None:
-        return
-    if not isinstance(quantization, str) or quantization not in NAMES:
-        raise InputError(f"quantization is {shown(quantization)}; expected {' or '.join(NAMES)}, or none")
-    if model_type != "musicgen":
-        raise InputError(f"quantization {quantization} is for text models; a {model_type} model opens without it")
-    if dtype != ms.float32:
-        raise InputError(f"quantization {quantization} goes with dtype float32, not {str(dtype).lower()}")
+    check_quantization(quantization, dtype, None if model_type == "musicgen" else model_type)
 
 
 def quantise_model(model, quantization):
@@ -42,5 +32,5 @@ def expand_without_kernels(model):
     """Where the kernels cannot run, let a quantised decoder compute in float32 with the same weights, and say so."""
     reason = quantized_ops.why_not()
     if model.quantization and reason:
-        warnings.warn(f"int8 weights are expanded to float32, because {reason}", stacklevel=2)
+        say_expanded(reason)
         model.use_decoder(expand(model.decoder, model.config.decoder, model.decoder_of(None)), None)

@@ -193,3 +193,4 @@ TARGET static void SIMD(attention_task)(const void *arguments, int64_t head)
 #undef LOAD
 #undef STORE
 #undef INLINE
+#undef SELECT

@@ -54,10 +54,31 @@ enum {
     ARGUMENTS
 };
 
+/* Attention of whole sequences in float32; see sequence.c. */
+struct sequence {
+    const float *qkv;           /* [rows, columns, 3 heads d] */
+    float *out;                 /* [rows, columns, heads d], a column out_stride after the one before it */
+    float *keys, *values;       /* caches [rows, heads, length, d] that are filled on the way, or NULL */
+    float *memory;              /* from here on: of sequence_attention itself */
+    int64_t rows, columns, heads, d, out_stride, length, each;
+    int causal;
+    float factor;
+};
+
+/* Non-zero when there is no memory. */
+int sequence_attention(struct sequence *sequence);
+
 enum { NO_ACTIVATION, GELU, RELU };
 
-/* y = x + self-attention + cross-attention + feed-forward, each after its norm, for one column; non-zero when the
+/* What a layer is. Without columns, x is one new column of a cache; with them, it is [pieces * columns, D], sequences of
+ * their own, which are attended to in float32 and, where there is a cache, fill it from column 0 on. */
+struct layer_kind {
+    int activation, causal;
+    int64_t heads, columns;
+};
+
+/* y = x + self-attention + cross-attention (if CROSS_K has data) + feed-forward, each after its norm; non-zero when the
  * arguments do not fit. */
-int quantized_layer(const struct parameters *p, int activation);
+int quantized_layer(const struct parameters *p, struct layer_kind kind);
 
 #endif

@@ -79,6 +79,7 @@ struct attention {
     const float *q, *k, *v, *mask; /* k, v and mask: of cross-attention only */
     float *weights, *out;
     int64_t heads, all_heads, heads_each, q_stride, out_stride, filled;
+    int64_t row_stride, head_stride, column_stride; /* of k and v that fill the cache */
     float factor;
 };
 
@@ -290,21 +291,34 @@ EXPORT int QuantizedLinear(int nparam, void **params, int *ndims, int64_t **shap
     return quantized_linear(params[0], rows, in, &weight, 1, params[3], out) ? 3 : 0;
 }
 
-static int layer_fits(const struct parameters *p, struct cache *cache)
+static int cross_fits(const struct parameters *p, int64_t heads)
 {
-    if (p->ranks[X] != 2 || p->ranks[CROSS_K] != 4 || p->ranks[FC1] != 4 || p->ranks[FC2] != 4)
+    if (p->ranks[CROSS_K] != 4)
         return 0;
     const int64_t rows = p->shapes[X][0], dim = p->shapes[X][1], *cross = p->shapes[CROSS_K];
+    return IS(p, CROSS_NORM, "float32", dim) && IS(p, CROSS_NORM + 1, "float32", dim) &&
+           is_weight(p, CROSS_Q, dim, dim) && is_weight(p, CROSS_OUT, dim, dim) && cross[1] == heads &&
+           cross[1] * cross[3] == dim && IS(p, CROSS_K, "float32", rows, cross[1], cross[2], cross[3]) &&
+           IS(p, CROSS_V, "float32", rows, cross[1], cross[2], cross[3]) && IS(p, MASK, "float32", rows, 1, 1, cross[2]);
+}
+
+static int layer_fits(const struct parameters *p, struct layer_kind kind, struct cache *cache)
+{
+    if (p->ranks[X] != 2 || p->ranks[FC1] != 4 || p->ranks[FC2] != 4 || kind.heads < 1)
+        return 0;
+    const int64_t rows = p->shapes[X][0], dim = p->shapes[X][1];
     const int64_t inner = p->shapes[FC1][0] * TILE; /* a whole number of tiles */
-    for (int norm = SELF_NORM; norm <= FINAL_NORM; norm += CROSS_NORM - SELF_NORM)
+    const int64_t pieces = kind.columns ? rows / kind.columns : rows;
+    for (int norm = SELF_NORM; norm <= FINAL_NORM; norm += FINAL_NORM - SELF_NORM)
         if (!IS(p, norm, "float32", dim) || !IS(p, norm + 1, "float32", dim))
             return 0;
-    return IS(p, X, "float32", rows, dim) && IS(p, Y, "float32", rows, dim) && IS(p, POSITION, "int32", 1) &&
-           is_weight(p, QKV, 3 * dim, dim) && is_weight(p, SELF_OUT, dim, dim) && is_weight(p, CROSS_Q, dim, dim) &&
-           is_weight(p, CROSS_OUT, dim, dim) && is_weight(p, FC1, inner, dim) && is_weight(p, FC2, dim, inner) &&
-           cross[1] * cross[3] == dim && IS(p, CROSS_K, "float32", rows, cross[1], cross[2], cross[3]) &&
-           IS(p, CROSS_V, "float32", rows, cross[1], cross[2], cross[3]) && IS(p, MASK, "float32", rows, 1, 1, cross[2]) &&
-           is_cache(p, CACHE, rows, cross[1], cross[3], cache);
+    if (kind.columns ? rows % kind.columns : !IS(p, POSITION, "int32", 1))
+        return 0;
+    if (p->data[CACHE] && !is_cache(p, CACHE, pieces, kind.heads, dim / kind.heads, cache))
+        return 0;
+    return dim % kind.heads == 0 && IS(p, X, "float32", rows, dim) && IS(p, Y, "float32", rows, dim) &&
+           is_weight(p, QKV, 3 * dim, dim) && is_weight(p, SELF_OUT, dim, dim) && is_weight(p, FC1, inner, dim) &&
+           is_weight(p, FC2, dim, inner) && (!p->data[CROSS_K] || cross_fits(p, kind.heads));
 }
 
 /* The memory between the steps of a layer. */
@@ -313,28 +327,46 @@ struct between {
     float *qkv, *mixed, *inner, *weights;
 };
 
-static void layer(const struct parameters *p, struct cache cache, struct between *m, int activation)
+/* Attention of sequences to themselves, which fill the cache. */
+static int attend_sequences(struct attention self, const struct between *m, int64_t rows, struct layer_kind kind)
+{
+    const int64_t dim = kind.heads * self.cache.d, pieces = rows / kind.columns;
+    struct sequence sequence = {.qkv = m->qkv, .out = m->mixed, .rows = pieces, .columns = kind.columns,
+                                .heads = kind.heads, .d = self.cache.d, .out_stride = self.out_stride};
+    sequence.causal = kind.causal;
+    if (self.cache.keys) {
+        self.k = m->qkv + dim;
+        self.v = self.k + dim;
+        self.filled = kind.columns;
+        self.row_stride = kind.columns * 3 * dim;
+        self.head_stride = self.cache.d;
+        self.column_stride = 3 * dim;
+        team_run(loops.fill, &self, pieces * kind.heads);
+    }
+    return sequence_attention(&sequence);
+}
+
+static int layer(const struct parameters *p, struct cache cache, struct between *m, struct layer_kind kind)
 {
     void **data = p->data;
     const int64_t rows = p->shapes[X][0], dim = p->shapes[X][1], inner = p->shapes[FC1][0] * TILE;
-    const int64_t heads = p->shapes[CROSS_K][1], wide = padded(dim);
+    const int64_t wide = padded(dim);
     struct activations *a = &m->a;
     struct product to_y = {.x = a, .y = data[Y], .residual = data[Y], .y_stride = dim, .residual_stride = dim, .out = dim};
-    struct attention self = {.cache = cache, .heads = heads, .q = m->qkv, .q_stride = 3 * dim, .out = m->mixed};
+    struct attention self = {.cache = cache, .heads = kind.heads, .q = m->qkv, .q_stride = 3 * dim, .out = m->mixed};
     self.out_stride = wide;
-    self.filled = *(const int32_t *)data[POSITION] + 1;
     self.factor = 1.0f / sqrtf((float)cache.d);
-    struct attention cross = self;
-    cross.k = data[CROSS_K];
-    cross.v = data[CROSS_V];
-    cross.mask = data[MASK];
-    cross.weights = m->weights;
-    cross.filled = p->shapes[CROSS_K][2];
 
     round_rows(a, data[X], dim, dim, data[SELF_NORM], data[SELF_NORM + 1]);
     multiply((struct product){
         .codes = data[QKV], .scale = data[QKV + 1], .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = 3 * dim});
-    attend(self, rows);
+    if (kind.columns) {
+        if (attend_sequences(self, m, rows, kind) != 0)
+            return 1;
+    } else {
+        self.filled = *(const int32_t *)data[POSITION] + 1;
+        attend(self, rows);
+    }
     round_rows(a, m->mixed, wide, dim, NULL, NULL);
     to_y.codes = data[SELF_OUT];
     to_y.scale = data[SELF_OUT + 1];
@@ -342,36 +374,44 @@ static void layer(const struct parameters *p, struct cache cache, struct between
     multiply(to_y);
     to_y.residual = data[Y];
 
-    round_rows(a, data[Y], dim, dim, data[CROSS_NORM], data[CROSS_NORM + 1]);
-    multiply((struct product){
-        .codes = data[CROSS_Q], .scale = data[CROSS_Q + 1], .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = dim});
-    attend(cross, rows);
-    round_rows(a, m->mixed, wide, dim, NULL, NULL);
-    to_y.codes = data[CROSS_OUT];
-    to_y.scale = data[CROSS_OUT + 1];
-    multiply(to_y);
+    if (data[CROSS_K]) {
+        self.k = data[CROSS_K];
+        self.v = data[CROSS_V];
+        self.mask = data[MASK];
+        self.weights = m->weights;
+        self.filled = p->shapes[CROSS_K][2];
+        round_rows(a, data[Y], dim, dim, data[CROSS_NORM], data[CROSS_NORM + 1]);
+        multiply((struct product){
+            .codes = data[CROSS_Q], .scale = data[CROSS_Q + 1], .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = dim});
+        attend(self, rows);
+        round_rows(a, m->mixed, wide, dim, NULL, NULL);
+        to_y.codes = data[CROSS_OUT];
+        to_y.scale = data[CROSS_OUT + 1];
+        multiply(to_y);
+    }
 
     round_rows(a, data[Y], dim, dim, data[FINAL_NORM], data[FINAL_NORM + 1]);
     multiply((struct product){
         .codes = data[FC1], .scale = data[FC1 + 1], .x = a, .y = m->inner, .y_stride = inner, .out = inner,
-        .activation = activation});
+        .activation = kind.activation});
     round_rows(a, m->inner, inner, inner, NULL, NULL);
     to_y.codes = data[FC2];
     to_y.scale = data[FC2 + 1];
     multiply(to_y);
+    return 0;
 }
 
-int quantized_layer(const struct parameters *p, int activation)
+int quantized_layer(const struct parameters *p, struct layer_kind kind)
 {
-    struct cache cache;
+    struct cache cache = {.d = kind.heads > 0 ? p->shapes[X][1] / kind.heads : 0};
     struct between m;
-    if (!layer_fits(p, &cache))
+    if (!layer_fits(p, kind, &cache))
         return 1;
-    const int32_t position = *(const int32_t *)p->data[POSITION];
-    if (position < 0 || position >= cache.tiles * TILE)
+    const int64_t last = kind.columns ? kind.columns - 1 : *(const int32_t *)p->data[POSITION];
+    if (last < 0 || (cache.keys && last >= cache.tiles * TILE) || (!kind.columns && !cache.keys))
         return 2;
     const int64_t rows = p->shapes[X][0], dim = p->shapes[X][1], inner = p->shapes[FC1][0] * TILE;
-    const int64_t heads = p->shapes[CROSS_K][1];
+    const int64_t cross = p->data[CROSS_K] ? p->shapes[CROSS_K][2] : 0;
     struct workspace w = {NULL, 0};
     for (int pass = 0; pass < 2; pass++) {
         if (pass == 1) {
@@ -386,12 +426,12 @@ int quantized_layer(const struct parameters *p, int activation)
         m.qkv = take(&w, 4 * rows * 3 * dim);
         m.mixed = take(&w, 4 * rows * padded(dim));
         m.inner = take(&w, 4 * rows * inner);
-        m.weights = take(&w, 4 * rows * heads * padded(p->shapes[CROSS_K][2]));
+        m.weights = take(&w, 4 * rows * kind.heads * padded(cross));
     }
     pthread_once(&chosen, choose);
-    layer(p, cache, &m, activation);
+    const int failed = layer(p, cache, &m, kind);
     free(w.start);
-    return 0;
+    return failed ? 4 : 0;
 }
 
 /* One layer, for tests: the arguments of `quantized_layer`, with the exact GELU. */
@@ -401,7 +441,9 @@ EXPORT int QuantizedLayer(int nparam, void **params, int *ndims, int64_t **shape
     const struct parameters p = {params, ndims, shapes, dtypes};
     (void)stream;
     (void)extra;
-    return nparam != ARGUMENTS || quantized_layer(&p, GELU);
+    if (nparam != ARGUMENTS || ndims[CROSS_K] != 4)
+        return 1;
+    return quantized_layer(&p, (struct layer_kind){.activation = GELU, .heads = shapes[CROSS_K][1]});
 }
 
 EXPORT int FillCache(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
@@ -419,7 +461,11 @@ EXPORT int FillCache(int nparam, void **params, int *ndims, int64_t **shapes, co
             return 2;
     if (!is_cache(&p, 2, size[0], size[1], size[3], &a.cache) || size[2] > a.cache.tiles * TILE)
         return 3;
+    a.heads = size[1];
     a.filled = size[2];
+    a.column_stride = size[3];
+    a.head_stride = size[2] * size[3];
+    a.row_stride = size[1] * a.head_stride;
     pthread_once(&chosen, choose);
     team_run(loops.fill, &a, size[0] * size[1]);
     *(float *)params[6] = 0;

@@ -41,13 +41,13 @@ INLINE void SIMD(append)(const struct cache *c, int64_t head, int64_t column, co
     c->value_scale[place] = SIMD(store_column)(v, d, value, TILE, QUAD, c->tiles * TILE * TILE);
 }
 
-/* One task: fill the cache of one head with columns 0 .. filled - 1 of keys and values [heads, filled, d]. */
+/* One task: fill the cache of one head with columns 0 .. filled - 1 of keys and values. */
 TARGET static void SIMD(fill_task)(const void *arguments, int64_t head)
 {
     const struct attention *a = arguments;
-    const int64_t d = a->cache.d;
+    const int64_t begin = head / a->heads * a->row_stride + head % a->heads * a->head_stride;
     for (int64_t column = 0; column < a->filled; column++) {
-        const int64_t from = (head * a->filled + column) * d;
+        const int64_t from = begin + column * a->column_stride;
         SIMD(append)(&a->cache, head, column, a->k + from, a->v + from);
     }
 }

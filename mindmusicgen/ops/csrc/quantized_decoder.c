@@ -121,13 +121,15 @@ static int through_layers(const struct parameters *p, const struct sizes *n, int
     int64_t *shapes[ARGUMENTS] = {[X] = x_shape, [POSITION] = one, [MASK] = p->shapes[TEXT_MASK], [Y] = x_shape};
     const char *dtypes[ARGUMENTS] = {[X] = "float32", [POSITION] = "int32", [MASK] = p->dtypes[TEXT_MASK], [Y] = "float32"};
     const struct parameters own = {data, ranks, shapes, dtypes};
+    const int64_t last = LAYERS + n->layers * OF_LAYER - 1; /* a CROSS_V */
+    const struct layer_kind kind = {.activation = activation, .heads = p->ranks[last] == 4 ? p->shapes[last][1] : 0};
     for (int64_t layer = 0; layer < n->layers; layer++) {
         const int64_t first = LAYERS + layer * OF_LAYER;
         memcpy(data + SELF_NORM, p->data + first, sizeof *data * OF_LAYER);
         memcpy(ranks + SELF_NORM, p->ranks + first, sizeof *ranks * OF_LAYER);
         memcpy(shapes + SELF_NORM, p->shapes + first, sizeof *shapes * OF_LAYER);
         memcpy(dtypes + SELF_NORM, p->dtypes + first, sizeof *dtypes * OF_LAYER);
-        if (quantized_layer(&own, activation) != 0)
+        if (quantized_layer(&own, kind) != 0)
             return 1;
     }
     return 0;

@@ -7,7 +7,6 @@
 #include "vectors_simd.h"
 
 #define PARTS (TILE / LANES) /* vectors in the outputs of a tile */
-#define SELECT(mask, a, b) ((VEC)(((IVEC)(a) & (mask)) | ((IVEC)(b) & ~(mask))))
 #define ABSOLUTE(v) ((VEC)((IVEC)(v) & 0x7fffffff))
 #define ROUND(v) (((v) + 12582912.0f) - 12582912.0f) /* to the nearest whole number, for less than 2^22 */
 
@@ -19,26 +18,6 @@ INLINE float SIMD(largest)(VEC v)
         for (int i = 0; i < half; i++)
             lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
     return lane[0];
-}
-
-/* The exact GELU, x (1 + erf(x / sqrt 2)) / 2; erf as a ratio of polynomials, error below 4e-7. */
-INLINE VEC SIMD(gelu)(VEC x)
-{
-    VEC z = x * 0.70710678f;
-    z = SELECT(z > 4.0f, (VEC){0} + 4.0f, z);
-    z = SELECT(z < -4.0f, (VEC){0} - 4.0f, z);
-    const VEC s = z * z;
-    VEC p = s * -2.72614225801306e-10f + 2.77068142495902e-08f;
-    p = p * s + -2.10102402082508e-06f;
-    p = p * s + -5.69250639462346e-05f;
-    p = p * s + -7.34990630326855e-04f;
-    p = p * s + -2.95459980854025e-03f;
-    p = p * s + -1.60960333262415e-02f;
-    VEC q = s * -1.45660718464996e-05f + -2.13374055278905e-04f;
-    q = q * s + -1.68282697438203e-03f;
-    q = q * s + -7.37332916720468e-03f;
-    q = q * s + -1.42647390514189e-02f;
-    return x * 0.5f * (z * p / q + 1.0f);
 }
 
 /* ---- activations ---- */

@@ -1,4 +1,4 @@
-/* Vector types, the exponential and a sum, for one instruction set. Included by the other *_simd.h files, which are
+/* Vector types, the exponential, GELU and a sum, for one instruction set. Included by the other *_simd.h files, which are
  * compiled once per instruction set with SIMD, TARGET and LANES defined; see kernels_simd.h.
  */
 
@@ -11,6 +11,7 @@ typedef float SIMD(loose) __attribute__((vector_size(4 * LANES), aligned(4), may
 #define IVEC SIMD(ivec)
 #define LOAD(p) (*(const SIMD(loose) *)(p))
 #define STORE(p, v) (*(SIMD(loose) *)(p) = (v))
+#define SELECT(mask, a, b) ((VEC)(((IVEC)(a) & (mask)) | ((IVEC)(b) & ~(mask))))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
 INLINE float SIMD(sum)(VEC v)
@@ -38,4 +39,24 @@ INLINE VEC SIMD(exp)(VEC x)
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
     return (VEC)((IVEC)(p * (VEC)((n + 127) << 23)) & ~tiny);
+}
+
+/* The exact GELU, x (1 + erf(x / sqrt 2)) / 2; erf as a ratio of polynomials, error below 4e-7. */
+INLINE VEC SIMD(gelu)(VEC x)
+{
+    VEC z = x * 0.70710678f;
+    z = SELECT(z > 4.0f, (VEC){0} + 4.0f, z);
+    z = SELECT(z < -4.0f, (VEC){0} - 4.0f, z);
+    const VEC s = z * z;
+    VEC p = s * -2.72614225801306e-10f + 2.77068142495902e-08f;
+    p = p * s + -2.10102402082508e-06f;
+    p = p * s + -5.69250639462346e-05f;
+    p = p * s + -7.34990630326855e-04f;
+    p = p * s + -2.95459980854025e-03f;
+    p = p * s + -1.60960333262415e-02f;
+    VEC q = s * -1.45660718464996e-05f + -2.13374055278905e-04f;
+    q = q * s + -1.68282697438203e-03f;
+    q = q * s + -7.37332916720468e-03f;
+    q = q * s + -1.42647390514189e-02f;
+    return x * 0.5f * (z * p / q + 1.0f);
 }

@@ -1,0 +1,1 @@
+"""Bark with weights of 8 bits, for a CPU."""
