@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 MODEL = os.environ.get("SOAK_MODEL", "demo")
+LENGTHS = (0.02, 0.1, 0.25, 0.5, 0.9, 1.5, 2.5, 4.0, 5.5, 8.0)  # seconds: each size of the codec's windows, both ways
 LIMIT = 150  # MB that may be added after the warm-up
 COUNTS = {"codec": 200, "generations": 200, "models": 20}
 WORDS = {
@@ -67,11 +68,11 @@ def codes_of(model, rng, frames):
 
 def codec(rng, count):
     """Calls one by one: a function to do each, and how many of them are the warm-up."""
-    model = opened()
+    model, warm = opened(), 2 * len(LENGTHS)
     rate, hop = model.frame_rate, model.config.audio_encoder.hop_length
 
     def call(number):
-        seconds = (0.5, 8.0, 0.1)[number // 2] if number < 6 else rng.uniform(0.02, 8)
+        seconds = LENGTHS[number // 2] if number < warm else rng.uniform(0.02, 8)
         frames = max(1, round(seconds * rate))
         if number % 2:
             assert model.decode(codes_of(model, rng, frames)).shape[2] == frames * hop
@@ -81,7 +82,7 @@ def codec(rng, count):
             assert model.encode(audio).shape[2] == frames
             del audio
 
-    return call, 6
+    return call, warm
 
 
 def generations(rng, count):
