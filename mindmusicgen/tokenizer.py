@@ -29,7 +29,7 @@ class T5TokenizerFast(PreTrainedTokenizerFast):
     folder = ""  # where it was opened
 
     def __call__(self, *arguments, **options):
-        with _usable(self.folder):  # a damaged vocabulary may show at some text only
+        with usable(self.folder):  # a damaged vocabulary may show at some text only
             return super().__call__(*arguments, **options)
 
 
@@ -51,14 +51,14 @@ def open_tokenizer(folder):
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     path, settings = os.path.join(folder, name), os.path.join(folder, SETTINGS)
     found = read_json(settings) if os.path.isfile(settings) else {}
-    with _usable(folder):
+    with usable(folder):
         if os.path.getsize(path) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES} bytes")
         return _from_json(path, found) if name == JSON else _from_sentencepiece(folder)
 
 
 @contextlib.contextmanager
-def _usable(folder):
+def usable(folder):
     """Put into a sentence what a damaged tokenizer raises, when it is opened or used."""
     try:
         yield

@@ -15,6 +15,7 @@ from ..errors import InputError, clip, shown, whole_number
 from ..habits import nearest, opening, saving
 from ..runtime.files import whole_file
 from ..runtime.quiet import unadvised
+from ..tokenizer import usable
 from ..words import check_words
 from . import presets
 
@@ -33,6 +34,11 @@ class BertTokenizerFast(PreTrainedTokenizerFast):
     """transformers' tokenizer around a tokenizer.json, saved under the name of BERT's."""
 
     model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    folder = ""  # where it was opened
+
+    def __call__(self, *arguments, **options):
+        with usable(self.folder):  # a damaged vocabulary may show at some text only
+            return super().__call__(*arguments, **options)
 
 
 def open_tokenizer(folder):
@@ -54,22 +60,22 @@ def open_tokenizer(folder):
         raise InputError(f"{folder} has no tokenizer: expected {names[0]} or {names[1]} beside config.json")
     found = read_json(settings) if os.path.isfile(settings) else {}
     lower = bool(found.get("do_lower_case", False))
-    try:
-        path = whole if os.path.isfile(whole) else words
+    path = whole if os.path.isfile(whole) else words
+    with usable(folder):
         if os.path.getsize(path) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES} bytes")
         backend = Tokenizer.from_file(whole) if path == whole else _of_words(words, lower)
+        ids = backend.get_vocab(with_added_tokens=True).values()
+        if set(ids) != set(range(len(ids))):  # the library would print every number that is missing
+            raise ValueError(f"the numbers of its {len(ids)} words have holes")
         backend.no_padding()
         backend.no_truncation()
         for name, token in SPECIAL.items():
             if backend.token_to_id(token) is None:
                 raise ValueError(f"it has no {name} {token}")
-        return BertTokenizerFast(tokenizer_object=backend, padding_side="right", do_lower_case=lower, **SPECIAL)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library in Rust panics, which is no Exception
-        reason = clip(f"{type(error).__name__}: {error}".splitlines()[0], 100)
-        raise InputError(f"the tokenizer in {folder} cannot be used ({reason}); download it again") from error
+        made = BertTokenizerFast(tokenizer_object=backend, padding_side="right", do_lower_case=lower, **SPECIAL)
+        made.folder = folder
+        return made
 
 
 def _of_words(path, lower):

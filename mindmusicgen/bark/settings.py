@@ -199,6 +199,9 @@ def _stage(kind, generation_config, prefix, given):
         raise InputError(f"generation config sets {PREFIXES[prefix]} to {shown(stored)}; expected an object")
     stored = {field.name: stored.get(field.name) for field in fields(kind)}
     made = {name: value for name, value in stored.items() if value is not None} | given[prefix]
+    for field in fields(kind):
+        if type(field.default) is int and field.name in made:
+            whole_number(field.name, made[field.name], 0)
     return kind(**made)
 
 
