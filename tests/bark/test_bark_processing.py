@@ -92,11 +92,18 @@ def test_voices_by_name(voiced, golden, tmp_path, refused):
 def test_a_voice_of_the_hub_is_fetched_when_it_is_asked_for(voiced, golden, monkeypatch, tmp_path, refused):
     import huggingface_hub
 
+    from mindmusicgen import AutoProcessor, auto
     from mindmusicgen.bark import processing
+    from mindmusicgen.checkpoint.source import ModelFolder
 
     asked, small = [], tmp_path / "small"
     shutil.copytree(voiced, small, ignore=shutil.ignore_patterns("speaker_embeddings"))
-    monkeypatch.setattr(processing, "resolve", lambda *_, **__: str(small))
+    for module in (processing, auto):  # as the real one: what is resolved already stays
+        monkeypatch.setattr(
+            module,
+            "resolve",
+            lambda name, *_, **__: name if hasattr(name, "hub") else ModelFolder(small, {"repo_id": name}),
+        )
 
     def fetch(filename, repo_id, **_):
         asked.append(filename)
@@ -105,10 +112,12 @@ def test_a_voice_of_the_hub_is_fetched_when_it_is_asked_for(voiced, golden, monk
         return str(voiced / filename)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    opened = BarkProcessor.from_pretrained("somebody/bark")
-    assert not asked
-    opened("rain", voice_preset="v2/en_speaker_6")
-    assert len(asked) == 3 and all("v2/en_speaker_6" in name for name in asked)
+    for kind in (BarkProcessor, AutoProcessor):
+        opened = kind.from_pretrained("somebody/bark")
+        assert not asked
+        opened("rain", voice_preset="v2/en_speaker_6")
+        assert len(asked) == 3 and all("v2/en_speaker_6" in name for name in asked)
+        asked.clear()
     refused(lambda: opened("rain", voice_preset="announcer"), "cannot be fetched")
 
 
