@@ -19,6 +19,7 @@ from ..errors import InputError, shown, whole_number
 from ..habits import changed_config, refuse_unsupported
 from ..models.initial_weights import initial_weights as initial_codec_weights
 from ..models.quantized import check_quantization
+from ..ops.memory import release_free_memory
 from ..outputs import Output
 from ..parts import Codec
 from ..runtime import device as devices
@@ -177,6 +178,8 @@ class BarkModel(Habits, nn.Cell):
 
                 made, stores = empty_model(cls, found, generation_config, quantization)
         fill(made, folder, tensors=tensors, stores=stores)
+        if quantization:
+            release_free_memory()
         return made
 
     @serialised

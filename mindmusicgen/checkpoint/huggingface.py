@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 
@@ -160,7 +161,7 @@ def load(network, tensors, source, plan, left_out, stores=None):
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
-    loader, stores = Loader(tensors, source), stores or {}
+    loader, stores, one_at_a_time = Loader(tensors, source), stores or {}, Lock()
 
     def fill(entry):
         name, shape, parameter = entry
@@ -168,7 +169,8 @@ def load(network, tensors, source, plan, left_out, stores=None):
             values = np.empty(shape, np.float32)
             loader.fill(values, plan[name])
             if not loader.missing:
-                stores[name][1](values)
+                with one_at_a_time:  # each makes copies of its own
+                    stores[name][1](values)
         else:
             loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
         return math.prod(shape)

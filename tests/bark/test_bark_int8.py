@@ -1,6 +1,7 @@
 """Bark with weights of 8 bits: how near to float32, its kernels against its layers, and what it refuses."""
 
 import warnings
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -130,6 +131,19 @@ def test_without_kernels_it_is_expanded(golden, int8, monkeypatch):
     ids = Tensor(np.array([[1, 2, 3, 4]], np.int32))
     found, wanted = (model.semantic(ids).logits.asnumpy() for model in (expanded, int8))
     assert np.allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
+
+
+def test_the_large_table_stays_in_its_file(golden, tmp_path):
+    """Of float32 safetensors; the file as it is written by `save_pretrained`."""
+    floats = BarkModel.from_pretrained(golden.folder)
+    floats.save_pretrained(str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = BarkModel.from_pretrained(str(tmp_path), quantization="int8")
+    tables = [model.semantic.input_embeds_layer.weight.asnumpy() for model in (floats, found)]
+    assert np.array_equal(*tables)
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(tmp_path) in maps.read_text(encoding="utf-8")
 
 
 def test_what_it_refuses(golden, int8, tmp_path, refused):

@@ -8,6 +8,7 @@ import os
 import re
 
 import numpy as np
+from mindspore import Tensor
 
 from ...checkpoint import huggingface, names
 from ...checkpoint.config_file import check_weights, config_errors, config_from, quiet_transformers
@@ -136,7 +137,20 @@ def fill(cell, folder, prefix="", tensors=None, stores=None):
     stages = [one for _, one in cell.cells_and_names() if isinstance(one, (CausalGpt, FineGpt))]
     check_weights(os.path.join(folder, "config.json"), sum(parameters(one.config) for one in stages), wanted)
     pieces = plan(cell, prefix) | {name: [huggingface.Piece((prefix + name,))] for name in stores or ()}
+    if stores:
+        stores |= dict.fromkeys(_mapped(cell, wanted))
     huggingface.load(cell, wanted, folder, pieces, lambda name, tensor: bool(names.BUFFERS.match(name)), stores)
+
+
+def _mapped(model, tensors):
+    """Let the table of the semantic stage's ids stay in its file, which takes its tensor out of `tensors`: 0.4 GB, of
+    which a text reads a few hundred rows. Names of the parameters that are filled thereby."""
+    name = "semantic.input_embeds_layer.weight"
+    parameter, tensor = model.semantic.input_embeds_layer.weight, tensors.get(name)
+    if getattr(tensor, "dtype", None) != "F32" or tuple(tensor.shape) != tuple(parameter.shape):
+        return []
+    parameter.assign_value(Tensor.from_numpy(tensors.pop(name).map()))
+    return [name]
 
 
 def save(cell, folder, dtype, habits, generation_config=None):
