@@ -46,7 +46,14 @@ setup(
     packages=find_packages(include=["mindmusicgen", "mindmusicgen.*"]),
     package_data={
         "mindmusicgen.ops": ["csrc/*"],
-        "mindmusicgen": ["demo/*", "fonts/*", "musicgen/doctor/*.npz", "sentences_zh.json"],
+        "mindmusicgen": [
+            "demo/*",
+            "bark/digits/*",
+            "bark/digits/speaker_embeddings/v2/*",
+            "fonts/*",
+            "musicgen/doctor/*.npz",
+            "sentences_zh.json",
+        ],
     },
     ext_modules=[KERNELS],
     install_requires=[

@@ -28,7 +28,7 @@ SAYINGS = {
         "kernels": "C kernels: in use, so steps are fast",
         "no kernels": "C kernels: not in use ({}). Everything works, only slower",
         "cache": "Graphs: none kept from earlier runs, in this notebook; so first calls compile",
-        "demo": "Model: demo, which comes with the package. No network is needed; the sound plays in your browser",
+        "shipped": "Model: {}, which comes with the package. No network is needed; the sound plays in your browser",
         "folder": "Model: the folder {}. No network is needed",
         "hub": "Model: {}, downloaded on first use (from {}). Without network choose 'demo', or the path of a folder",
     },
@@ -45,7 +45,7 @@ SAYINGS = {
         "kernels": "C 算子：已启用，每一步都很快",
         "no kernels": "C 算子：未启用（{}）。一切照常运行，只是慢一些",
         "cache": "静态图：这个笔记本不用以前运行留下的，所以第一次调用都要编译",
-        "demo": "模型：软件包自带的 demo。不需要网络；声音在浏览器里播放",
+        "shipped": "模型：软件包自带的 {}。不需要网络；声音在浏览器里播放",
         "folder": "模型：文件夹 {}。不需要网络",
         "hub": "模型：{}，第一次使用时下载（来自 {}）。没有网络时请改用 'demo' 或本地文件夹的路径",
     },
@@ -113,8 +113,10 @@ def found(say, model):
 
 def _about_model(say, model):
     """Where a model comes from."""
-    if model == "demo":
-        return say["demo"]
+    from .checkpoint.source import SHIPPED
+
+    if model in SHIPPED:
+        return say["shipped"].format(model)
     if os.path.isdir(model):
         return say["folder"].format(os.path.basename(os.path.abspath(model)))
     return say["hub"].format(model, os.environ.get("HF_ENDPOINT", "huggingface.co"))

@@ -16,7 +16,9 @@ from .json_file import read_json
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"  # ships with the package
+PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED = {"demo": PACKAGE / "demo", "digits": PACKAGE / "bark" / "digits"}  # models that come with the package
+DEMO = SHIPPED["demo"]
 NATIVE = "mindspore_model.safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"  # behind the name of one file: where its tensors lie if it was written in several, the shards
@@ -98,8 +100,8 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
     """The local folder of a model.
 
     Args:
-        model (str | ModelFolder): a folder, a hub id such as facebook/musicgen-small, or "demo", the model in this
-            package.
+        model (str | ModelFolder): a folder, a hub id such as facebook/musicgen-small, or the name of a model in
+            this package: "demo" plays music, "digits" says digits.
         revision (str): branch, tag or commit on the hub.
         cache_dir (str): where downloads are kept; the hub library's own cache if None.
         local_files_only (bool): use the cache alone.
@@ -115,10 +117,10 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
     if isinstance(model, ModelFolder):
         return model
     model = os.fspath(model)
-    if model == "demo":
-        return ModelFolder(DEMO)
-    if os.path.isdir(model):
+    if os.path.isdir(model) and model != "demo":
         return ModelFolder(model)
+    if model in SHIPPED:
+        return ModelFolder(SHIPPED[model])
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise InputError(
             f"model {shown(model)} is neither an existing folder, nor a hub id such as facebook/musicgen-small, nor "

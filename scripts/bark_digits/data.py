@@ -5,8 +5,9 @@ these words one behind the other with silence between them. Words fill whole uni
 tokens and three frames of codes, so that a word has the same tokens and codes wherever it stands.
 
 Semantic tokens are k-means over the log-mel spectrogram of the first voice, whoever speaks: they tell what is said and
-not who says it. Codes are a residual k-means over what is in a frame, its spectrum first and its waveform after that;
-the codec's decoder learns to play them.
+not who says it. Those of silence count how long it has lasted so far: without that a network has to count the same
+token over and over, and stays silent for ever when it is not sure. Codes are a residual k-means over a frame,
+spectrum first and waveform after that; the codec's decoder learns to play them.
 """
 
 import itertools
@@ -34,7 +35,9 @@ VOICES = {  # voice and pitch of espeak-ng
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = (*SPECIAL, *DIGITS, *"0123456789", ",", ".", "!", "?", "-")
 COMMA = VOCABULARY.index(",")
-SEMANTIC, CODES, BOOKS, WIDTH = 128, 256, 8, 64  # semantic tokens; codes of a codebook, codebooks, their vectors' size
+SOUNDS, SILENCES = 128, 32  # semantic tokens of sounds, and of silence
+SEMANTIC = SOUNDS + SILENCES
+CODES, BOOKS, WIDTH = 256, 8, 64  # codes of a codebook, codebooks, their vectors' size
 BEFORE, AFTER, SLOW, PAUSE, TAIL = 1, 2, 3, 6, 1  # units of silence around a word, more if slow, at a comma, at the end
 LONGEST = 10  # digits of a text
 MELS, WINDOW, FLOOR = 64, 1024, 1e-4
@@ -116,7 +119,7 @@ class Digits:
         ]
         near = [np.concatenate([np.pad(m, ((1, 1), (0, 0)))[i : i + len(m)] for i in range(3)], 1) for m in mels]
         points = np.concatenate(near)
-        centres = centroids(points, SEMANTIC, 0)
+        centres = centroids(points, SOUNDS, 0)
         own = {key[1:]: nearest(p, centres) for key, p in zip([k for k in keys if k[0] == first], near, strict=True)}
         self.tokens = {key: own[key[1:]] for key in keys}
         vectors = [self._vectors(self.audio[key]) for key in keys] + [self._vectors(quiet)]
@@ -167,7 +170,17 @@ class Digits:
             behind = ids[place + 1 : place + 2]
             silence(slow * SLOW + PAUSE * (len(behind) > 0 and behind[0] == COMMA and number + 1 < len(spoken)))
         silence(TAIL)
-        return np.concatenate(tokens), np.concatenate(codes, 1), np.concatenate(audio)
+        return counted(np.concatenate(tokens), still_tokens[0]), np.concatenate(codes, 1), np.concatenate(audio)
+
+
+def counted(tokens, still):
+    """Tokens with those of silence, all `still`, told apart by how many came before them."""
+    made, lasted = tokens.copy(), 0
+    for i, token in enumerate(tokens):
+        lasted = lasted + 1 if token == still else 0
+        if lasted:
+            made[i] = SOUNDS + min(lasted, SILENCES) - 1
+    return made
 
 
 def digits_of(work):

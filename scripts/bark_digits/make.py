@@ -2,7 +2,7 @@
 
     python scripts/bark_digits/make.py --work FOLDER [--only train|assemble|measure]
 
-Needs espeak-ng and the extra `demo`. An hour of two cores.
+Needs espeak-ng and the extra `demo`. An hour or two of two cores.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MODEL = ROOT / "mindmusicgen" / "bark" / "digits"
 TEMPLATES = ROOT / "tests" / "golden" / "bark_digits.npz"
-STEPS = {"coarse": 1250, "semantic": 1000, "fine": 900}
+STEPS = {"semantic": 1600, "coarse": 1600, "fine": 2400}
 PRESET = ("seven", "two")  # what each voice says in its preset
 LARGEST = 9_000_000  # bytes
 

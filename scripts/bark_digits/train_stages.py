@@ -23,8 +23,11 @@ NONE = -100  # a place without a target
 def spoken(digits, rng, voice=None):
     """ids of a text, semantic tokens, codes, and the voice."""
     voice = str(rng.choice(list(VOICES))) if voice is None else voice
-    ids = draw_text(rng)
-    return ids, *digits.say(ids, voice, bool(rng.random() < 0.3))[:2], voice
+    while True:
+        ids = draw_text(rng)
+        tokens, codes, _ = digits.say(ids, voice, bool(rng.random() < 0.3))
+        if len(tokens) < sizes.NEW:
+            return ids, tokens, codes, voice
 
 
 def interleaved(codes):
