@@ -17,6 +17,7 @@ from pathlib import Path
 
 os.environ["MINDMUSICGEN_CACHE"] = "0"
 
+import bark_pieces
 import mindspore as ms
 import numpy as np
 import support
@@ -101,6 +102,9 @@ def walk(model, dtypes, training=True):
                             found[piece] += operations(path)
             for path in Path(output, "condition").glob("*.mindir"):
                 found["condition"] += operations(path)
+            with plain_operations():
+                for piece, counted in bark_pieces.walk(folder, dtype).items():
+                    found[piece] += counted
         if training:
             found["training step"] = operations(export_training(model, folder))
     return found
