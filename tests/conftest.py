@@ -5,16 +5,13 @@ import importlib
 import json
 import math
 import os
-import tempfile
 import threading
 from pathlib import Path
 
 os.environ.setdefault("GLOG_v", "4")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+os.environ.setdefault("MINDMUSICGEN_CACHE", "0")  # tests change code that a cached graph would not know of
 os.environ.setdefault("MINDMUSICGEN_LANG", "en")  # tests read the English sentences
-if "MINDMUSICGEN_CACHE" not in os.environ:  # one cache for this run, its workers and the commands that tests start
-    _graphs = tempfile.TemporaryDirectory(prefix="mindmusicgen-graphs-", ignore_cleanup_errors=True)
-    os.environ["MINDMUSICGEN_CACHE"] = _graphs.name
 
 import numpy as np
 import pytest
@@ -70,23 +67,6 @@ def pytest_collection_modifyitems(config, items):
     if len(chosen) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if "full" in item.keywords])
         items[:] = chosen
-
-
-@pytest.fixture
-def monkeypatch(monkeypatch):
-    """pytest's, but a test that changes this package finds no graphs of unchanged code, and leaves its own to none."""
-    change = monkeypatch.setattr
-
-    def changes(target, *arguments, **named):
-        home = target if isinstance(target, str) else getattr(target, "__module__", None) or target.__name__
-        if str(home).startswith("mindmusicgen"):
-            from mindmusicgen.runtime import compiled
-
-            change(compiled, "_is_ours", lambda function: False)
-        change(target, *arguments, **named)
-
-    monkeypatch.setattr = changes
-    return monkeypatch
 
 
 class Golden:
