@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 
-from ..checkpoint.source import SHIPPED
 from ..errors import InputError
 from ..runtime.telling import quoted
 from ..sound.recipe import is_shortened, recipe_of
@@ -112,6 +111,8 @@ def _found(path, name, what):
 
 def _model(path, name):
     """The model that a recipe names."""
+    from ..checkpoint.source import SHIPPED  # whose threads, started here at the top, would take Ctrl-C
+
     if name in SHIPPED or name.count("/") == 1 or os.path.isdir(name):
         return name
     raise InputError(f"{quoted(path)} was made by a model in a folder {quoted(name)}; say where that is with --model")
