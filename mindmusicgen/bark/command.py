@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from .. import __version__
 from ..arguments import resolve_seeds
-from ..checkpoint.fingerprint import fingerprint
+from ..checkpoint.fingerprint import checked_fingerprint
 from ..errors import InputError
-from ..language import said
 from ..runtime.files import check_room, check_writable
-from ..runtime.telling import quoted, tell
+from ..runtime.telling import quoted
 from ..sound.recipe import bare_name
 from . import settings, speech
 from .checkpoint.folder import load_config, load_generation_config
@@ -87,12 +86,7 @@ def prepare(job, folder):
     """
     _check(job)
     where = {"cache_dir": job.cache_dir, "local_files_only": job.local_files_only}
-    weights = fingerprint(folder)
-    if job.weights not in (None, weights):
-        warning = said(
-            f"{quoted(job.model)} has other weights than those that made {quoted(job.like)}; the piece will be another"
-        )
-        tell(f"mindmusicgen: warning: {warning}", error=True)
+    weights = checked_fingerprint(folder, job)
     config = load_config(folder, **where)
     defaults = load_generation_config(folder, config)
     options = _options(job, config, defaults)

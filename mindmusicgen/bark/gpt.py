@@ -252,6 +252,10 @@ class FineGpt(nn.Cell):
 
     def through(self, x):
         """x through all layers."""
+        return self.one_by_one(x)
+
+    def one_by_one(self, x):
+        """The same, a layer at a time."""
         mask = ops.broadcast_to(self.everything, (x.shape[1], x.shape[1]))
         for layer in self.layers:
             x = layer(x, mask)

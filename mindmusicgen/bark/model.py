@@ -287,13 +287,10 @@ class BarkModel(Habits, nn.Cell):
             with Work(chosen, len(ids), progress, callback, stopped, interrupts) as work:
                 tokens, codes = self._codes(ids, mask, voices, chosen, work)
                 audio = [self._decoded(one) for one in codes]
-        lengths = np.array([len(one) for one in audio])
-        padded = np.zeros((len(audio), max(lengths)), np.float32)
-        for row, one in enumerate(audio):
-            padded[row, : len(one)] = one
+        values, lengths = _padded(audio)
         if return_dict_in_generate:
-            return BarkOutput(Tensor(padded), lengths, tokens, codes, chosen.seeds)
-        return (Tensor(padded), lengths) if return_output_lengths else Tensor(padded)
+            return BarkOutput(values, lengths, tokens, codes, chosen.seeds)
+        return (values, lengths) if return_output_lengths else values
 
     def _codes(self, ids, mask, voices, chosen, work):
         """The three stages: semantic tokens and codes of each row."""
@@ -441,6 +438,15 @@ def _stage_classes(quantization):
     from .int8.network import KINDS
 
     return KINDS
+
+
+def _padded(audio):
+    """Pieces of [samples] each as one tensor [B, samples], zeros behind each end; and their lengths."""
+    lengths = np.array([len(one) for one in audio])
+    padded = np.zeros((len(audio), max(lengths)), np.float32)
+    for row, one in enumerate(audio):
+        padded[row, : len(one)] = one
+    return Tensor(padded), lengths
 
 
 class _CodecHolder(nn.Cell):

@@ -68,7 +68,8 @@ def _store(network, kind):
     if network is None:
         return None
     config, key = network.config, fingerprint(network.config, str(network.dtype), type(network).__name__)
-    width = 2 * config.num_layers * config.block_size * config.hidden_size * (4 if network.dtype == ms.float32 else 2)
+    numbers = 2 * config.num_layers * config.block_size * config.hidden_size  # of keys and values, of a row
+    width = numbers * (1 if hasattr(network, "graphs_kind") else 4 if network.dtype == ms.float32 else 2)
     kind = getattr(network, "graphs_kind", kind)
 
     def make(*sizes):

@@ -4,9 +4,28 @@ import glob
 import hashlib
 import os
 
+from ..language import said
+from ..runtime.telling import quoted, tell
+
 SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
 PAGE = 4096
 CONTENTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.th", "tokenizer.json", "spiece.model")
+
+
+def checked_fingerprint(folder, job):
+    """`fingerprint` of a job's model, with a warning if the recipe that the job follows is of other weights.
+
+    Args:
+        folder (ModelFolder | str): of the model.
+        job: with model, like and weights, as `commands.job.Job` has them.
+    """
+    weights, name = fingerprint(folder), job.model or "demo"
+    if job.weights not in (None, weights):
+        warning = said(
+            f"{quoted(name)} has other weights than those that made {quoted(job.like)}; the piece will be another"
+        )
+        tell(f"mindmusicgen: warning: {warning}", error=True)
+    return weights
 
 
 def fingerprint(folder):

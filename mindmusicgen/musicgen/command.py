@@ -9,12 +9,11 @@ import numpy as np
 
 from .. import __version__
 from ..auto import AutoProcessor, kind_of, model_class
-from ..checkpoint.fingerprint import fingerprint
+from ..checkpoint.fingerprint import checked_fingerprint
 from ..codes_file import load_codes
 from ..errors import InputError
-from ..language import said
 from ..runtime.files import check_room
-from ..runtime.telling import quoted, tell
+from ..runtime.telling import quoted
 from ..sound.recipe import bare_name
 from . import settings
 
@@ -81,12 +80,7 @@ def _opened(job, folder):
 
     name, options = job.model or "demo", _options(job)
     where = {"cache_dir": job.cache_dir, "local_files_only": job.local_files_only}
-    weights = fingerprint(folder)
-    if job.weights not in (None, weights):
-        warning = said(
-            f"{quoted(name)} has other weights than those that made {quoted(job.like)}; the piece will be another"
-        )
-        tell(f"mindmusicgen: warning: {warning}", error=True)
+    weights = checked_fingerprint(folder, job)
     if job.melody and kind_of(folder) != MELODY:
         raise InputError(
             f"--melody for a text model: {quoted(name)} follows words alone; use a model such as "

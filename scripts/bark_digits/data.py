@@ -12,7 +12,6 @@ spectrum first and waveform after that; the codec's decoder learns to play them.
 
 import itertools
 import os
-import pickle
 import subprocess
 import tempfile
 
@@ -61,7 +60,8 @@ def synthesise(voice, pitch, text):
 def words():
     """{(voice, digit, last): samples}: each with silence around it, as long in every voice."""
     said = {}
-    for (name, (voice, pitch)), digit, last in itertools.product(VOICES.items(), range(10), (False, True)):
+    for name, digit, last in _keys():
+        voice, pitch = VOICES[name]
         audio = synthesise(voice, pitch, DIGITS[digit] + ("." if last else ","))
         said[name, digit, last] = 0.08 * audio / np.sqrt(np.mean(audio**2))
     made = {}
@@ -98,6 +98,11 @@ def nearest(points, centres):
     return distance.argmin(1)
 
 
+def _keys():
+    """(voice, digit, last) of every word."""
+    return list(itertools.product(VOICES, range(10), (False, True)))
+
+
 class Digits:
     """The words, their tokens and codes, and the codebooks.
 
@@ -105,9 +110,28 @@ class Digits:
         audio, codes, tokens: by (voice, digit, last): [samples], [BOOKS, frames], [tokens].
         silence: (tokens, codes) of a unit of silence: [TOKENS], [BOOKS, FRAMES].
         codebooks: [BOOKS, CODES, WIDTH] float32.
+        left: what the codebooks leave of the frames, root mean square.
     """
 
-    def __init__(self):
+    WORDS = ("audio", "codes", "tokens")
+
+    def __init__(self, kept=None):
+        if kept is None:
+            self._make()
+            return
+        for what in self.WORDS:
+            setattr(self, what, {key: kept[f"{what} {key}"] for key in _keys()})
+        self.silence = kept["silent tokens"], kept["silent codes"]
+        self.codebooks, self.left = kept["codebooks"], float(kept["left"])
+
+    def save(self, path):
+        """Keep all of it in an .npz file."""
+        arrays = {f"{what} {key}": getattr(self, what)[key] for what in self.WORDS for key in _keys()}
+        tokens, codes = self.silence
+        arrays |= {"silent tokens": tokens, "silent codes": codes, "codebooks": self.codebooks, "left": self.left}
+        np.savez(path, **arrays)
+
+    def _make(self):
         self.audio = words()
         keys = list(self.audio)
         first = next(iter(VOICES))
@@ -185,13 +209,12 @@ def counted(tokens, still):
 
 def digits_of(work):
     """The words kept in a folder, or made now: k-means may end elsewhere on another machine, or with more threads."""
-    path = os.path.join(work, "digits.pkl")
+    path = os.path.join(work, "digits.npz")
     os.makedirs(work, exist_ok=True)
     if not os.path.exists(path):
-        with open(path, "wb") as file:
-            pickle.dump(Digits(), file)
-    with open(path, "rb") as file:
-        return pickle.load(file)
+        Digits().save(path)
+    with np.load(path) as file:
+        return Digits(file)
 
 
 def draw_text(rng, most=LONGEST):

@@ -2,7 +2,7 @@
 
     python scripts/bark_digits/make.py --work FOLDER [--only train|assemble|measure]
 
-Needs espeak-ng and the extra `demo`. An hour or two of two cores.
+Needs espeak-ng and the extra `demo`. The shipped model took about an hour of two cores that did other things as well.
 """
 
 import argparse

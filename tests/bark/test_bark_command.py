@@ -9,8 +9,11 @@ import pytest
 
 from mindmusicgen import AutoModelForTextToWaveform, AutoProcessor, BarkConfig, BarkModel, BarkProcessor, cli
 from mindmusicgen.audio import read_audio, read_comment, write_audio
+from mindmusicgen.bark import settings
 from mindmusicgen.bark.checkpoint import info
+from mindmusicgen.bark.checkpoint.folder import default_generation_config
 from mindmusicgen.bark.presets import open_preset
+from mindmusicgen.bark.stages import Windows
 from mindmusicgen.checkpoint.source import open_weights
 from mindmusicgen.commands.job import Job
 from mindmusicgen.commands.like import make_like
@@ -187,6 +190,17 @@ def test_info_counts_what_there_is(run, folder, bark):
         name: round(count / 1e6) for name, count in info.parameter_counts(info.published_config("suno/bark")).items()
     }
     assert counted == {"semantic": 446, "coarse": 328, "fine": 312, "codec": 19}
+
+
+@pytest.mark.parametrize("seconds", [1, 4, 4.5, 10, 15])
+def test_info_counts_the_prefills_that_there_will_be(seconds):
+    """Those of the coarse stage: a window whose beginning has moved is read anew."""
+    config = info.published_config("suno/bark-small")
+    defaults = default_generation_config(config)
+    chosen = settings.resolve(config, defaults, {}, 1, 0)
+    _, coarse, prefills, _ = info.work(config, defaults, seconds)
+    windows, step = Windows(chosen, 0, 0), chosen.coarse.sliding_window_len
+    assert prefills == 1 + sum(windows.moves(done) for done in range(step, coarse, step))
 
 
 def test_convert_and_encode(run, folder):

@@ -26,7 +26,9 @@ NAMES = {"semantic": "semantic", "coarse_acoustics": "coarse", "fine_acoustics":
 INT8_BYTES = 1.1  # of a weight of a layer: with its scales
 RUNTIME_BYTES = 800e6  # MindSpore and Python themselves, as for MusicGen
 ALIVE = 12  # widest activations of a fine pass alive at once
-BANDWIDTH, ARITHMETIC = 30e9, 100e9  # bytes and operations a second of two cores of a server, measured in a benchmark
+# Bytes that steps read, and operations of prefills and fine passes, a second: two cores with AVX-512, measured on the
+# sizes of bark-small by scripts/benchmark/bark.py.
+SPEED = {"float32": (14e9, 75e9), "int8": (16e9, 120e9)}
 
 
 def published_config(name):
@@ -91,24 +93,24 @@ def work(config, defaults, seconds):
     tokens = min(round(seconds * chosen.semantic.semantic_rate_hz), settings.LONGEST)
     frames = chosen.frames(tokens)
     passes = len(fine_windows(frames, 0, chosen)) * (chosen.fine.n_fine_codebooks - 2)
-    free = chosen.coarse.max_coarse_history  # as long as all that was made is seen, the cache goes on
-    prefills = 1 + math.ceil(max(2 * frames - free, 0) / chosen.coarse.sliding_window_len)
+    window = chosen.coarse.sliding_window_len
+    going_on = chosen.coarse.max_coarse_history // window + 1  # windows in which all that was made is still seen
+    prefills = 1 + max(math.ceil(2 * frames / window) - going_on, 0)
     return tokens, 2 * frames, prefills, passes
 
 
-def least_time(config, defaults, seconds, numbers):
-    """Seconds that a piece takes at least on two cores of a server: each step reads the weights once, and prefills and
-    fine passes compute."""
+def time_for(config, defaults, seconds, numbers):
+    """Seconds that a piece takes at about SPEED: each step reads the weights once, prefills and fine passes compute."""
     steps, coarse, prefills, passes = work(config, defaults, seconds)
     stages = config.semantic_config, config.coarse_acoustics_config, config.fine_acoustics_config
     layers = [12 * one.num_layers * one.hidden_size**2 for one in stages]
     size = INT8_BYTES if numbers == "int8" else 4
     heads = (config.semantic_config.output_vocab_size, 1024)
     reading = sum(
-        count * (size * matrices + 4 * ids * one.hidden_size) / BANDWIDTH
+        count * (size * matrices + 4 * ids * one.hidden_size) / SPEED[numbers][0]
         for count, matrices, ids, one in zip((steps, coarse), layers, heads, stages, strict=False)
     )
-    computing = 2 * (257 * layers[0] + 887 * prefills * layers[1] + 1024 * passes * layers[2]) / ARITHMETIC
+    computing = 2 * (257 * layers[0] + 887 * prefills * layers[1] + 1024 * passes * layers[2]) / SPEED[numbers][1]
     return reading + computing
 
 
@@ -197,8 +199,10 @@ def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
         f"  work          {steps} semantic and {coarse} coarse steps, {prefills} prefills, {passes} fine passes for "
         f"{at_once:.3g} s"
     )
-    times = [least_time(config, defaults, at_once, numbers) * batch for numbers in ("float32", "int8")]
-    lines.append(f"  time          {times[0]:.0f} s in float32, {times[1]:.0f} s in int8 at least, on two CPU cores")
+    times = [time_for(config, defaults, at_once, numbers) * batch for numbers in ("float32", "int8")]
+    lines.append(
+        f"  time          about {times[0]:.0f} s in float32, {times[1]:.0f} s in int8, on two CPU cores with AVX-512"
+    )
     room, by = memory_limits.room()
     if room:
         lines.append(f"  room here     {room / 1e9:.2f} GB, as {by} leaves")

@@ -98,10 +98,7 @@ class QuantizedFineModel(BarkFineModel):
 
     def through(self, x):
         if self.sequence_op is None:
-            mask = ops.broadcast_to(self.everything, (x.shape[1], x.shape[1]))
-            for layer in self.layers:
-                x = layer(x, mask)
-            return x
+            return self.one_by_one(x)
         weights = ()
         for layer in self.layers:
             weights += layer_weights(layer)
