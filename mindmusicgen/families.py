@@ -59,7 +59,7 @@ PART_CONFIGS = {  # model_type of the config of one network: its class at the to
     "fine_acoustics": "BarkFineConfig",
 }
 CONFIGS = {kind: found.config for kind, found in KINDS.items()} | PART_CONFIGS
-EXPORTED = "musicgen"  # the kind of model that `export` writes as MindIR files
+FIRST_EXPORTED = "musicgen"  # the kind of MindIR files whose manifest names none: there was no other
 FOREIGN = {"audiocraft": "musicgen", "suno": "bark"}  # layouts of folders that say no model_type: what they hold
 
 

@@ -20,7 +20,7 @@ ORDER = (  # a room uses those of the lines above, and those of its own line
     {"families", "habits", "words", "torch_names", "dtypes", "arguments", "outputs", "models"},
     {"generation", "checkpoint", "tokenizer", "sound", "audio", "codes_file", "display"},
     {"auto", "configs", "parts"},
-    {"submodels", "doctor", "training", "batch"},
+    {"submodels", "doctor", "mindir", "training", "batch"},
     FAMILIES,
     {"commands", "cli", "__main__"},
 )

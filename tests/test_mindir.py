@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import random_checkpoint  # noqa: E402
 
 from mindmusicgen import InputError, MusicgenForConditionalGeneration, cli  # noqa: E402
+from mindmusicgen.mindir.manifest import digest, foreign_operation  # noqa: E402
 from mindmusicgen.musicgen.mindir.export import export, plan_sizes  # noqa: E402
-from mindmusicgen.musicgen.mindir.manifest import digest, foreign_operation  # noqa: E402
 from mindmusicgen.musicgen.mindir.runtime import LoadedGraphs, MindIRMusicgen  # noqa: E402
 
 TEXTS = ["calm piano", "techno track with heavy bass", "dark jazz"]
@@ -275,6 +275,9 @@ def test_operations_are_found_across_the_blocks_that_are_read(tmp_path, at):
         (lambda folder: with_custom(folder, "text_encoder"), "text_encoder/graph.mindir has an operation Custom"),
         (lambda folder: with_bytes(folder, b"\x22\x09PyExecute"), "has an operation PyExecute"),
         (lambda folder: with_bytes(folder, b"\x22\x0aTensorDump"), "has an operation TensorDump"),
+        (lambda folder: edited(folder, kind="musicgen_melody"), "the files of a 'musicgen_melody' model"),
+        (lambda folder: edited(folder, kind="jazz"), "manifest.json is of kind 'jazz'; expected one of musicgen"),
+        (lambda folder: edited(folder, kind=["bark"]), "manifest.json is of kind ['bark']"),
         (lambda folder: edited(folder, format=2), "has format 2, this version reads 1; export again"),
         (lambda folder: edited(folder, mindspore="9.1.0"), "was exported with MindSpore 9.1.0 and this is"),
         (lambda folder: os.remove(folder / "tokenizer.json"), "tokenizer.json is missing"),
@@ -327,3 +330,14 @@ def test_sizes_are_rounded_up_to_buckets():
         "prompt_samples": 384000,
         "chunk": 25,
     }
+
+
+def test_a_manifest_that_names_no_kind_is_musicgens(exported, tmp_path):
+    """As those were that were written before there was another kind."""
+    folder = tmp_path / "files"
+    shutil.copytree(exported, folder)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest.pop("kind") == "musicgen"
+    path.write_text(json.dumps(manifest))
+    assert MindIRMusicgen.from_pretrained(folder).manifest["model"] == manifest["model"]

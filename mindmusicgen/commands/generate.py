@@ -151,10 +151,12 @@ def _family(job):
     """What the model's family does with a job, its `command` module; and the model's folder, None without one."""
     from ..auto import part_of_family
     from ..checkpoint.source import resolve
-    from ..families import EXPORTED, room
+    from ..families import room
 
     if job.mindir:
-        return room(EXPORTED, "command"), None
+        from ..mindir.manifest import exported_kind
+
+        return room(exported_kind(job.mindir), "command"), None
     folder = resolve(job.model or "demo", **flags.source(job))
     return part_of_family(folder, "command"), folder
 

@@ -1,1 +1,1 @@
-"""Old name of `musicgen.mindir`."""
+"""Models as MindIR files, and what runs from these files alone: what the families' own `mindir` have in common."""

@@ -25,7 +25,8 @@ from mindir_operations import operations
 from mindspore import Tensor, nn
 
 from mindmusicgen import MusicgenForConditionalGeneration
-from mindmusicgen.musicgen.mindir.export import PIECES, export, plain_operations
+from mindmusicgen.mindir.export import plain_operations
+from mindmusicgen.musicgen.mindir.export import PIECES, export
 from mindmusicgen.musicgen.training.language_model import LanguageModelLoss
 from mindmusicgen.ops import ascend
 from mindmusicgen.runtime.files import whole_file

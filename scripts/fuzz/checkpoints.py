@@ -446,8 +446,8 @@ class MindIRManifest(Kind):
     files = ["manifest.json", "manifest.json", "config.json", "generation_config.json"]
 
     def make(self):
+        from mindmusicgen.mindir.manifest import digest
         from mindmusicgen.musicgen.checkpoint.folder import default_generation_config
-        from mindmusicgen.musicgen.mindir.manifest import digest
 
         config = tiny_config()
         self.put("config.json", config.to_json_string().encode())

@@ -1,34 +1,28 @@
-"""Write a model as MindIR files, from which `runtime` makes music without the networks' code.
-
-OUTPUT/manifest.json        what is in the files: shapes, dtypes, sizes, and a SHA-256 of each
-OUTPUT/chunk/graph.mindir   a graph with its weights; above 2 GB graph_graph.mindir and its folder of variables
-OUTPUT/config.json, generation_config.json, preprocessor_config.json, tokenizer.json ...
-"""
-
-import contextlib
-import json
-import os
+"""Write a MusicGen as MindIR files, from which `runtime` makes music without the networks' code."""
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
 
-from ... import __version__
 from ...auto import AutoProcessor, model_class
-from ...checkpoint.native import stored_quantization
 from ...checkpoint.source import resolve
-from ...checkpoint.writing import MANIFEST, whole_folder
-from ...dtypes import resolve_dtype
 from ...errors import InputError, whole_number
 from ...generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_BUCKETS, bucket
 from ...generation.incremental_decoder import STEP, IncrementalDecoder
-from ...runtime.files import check_folder
-from ...runtime.telling import quoted
+from ...mindir.export import (
+    check_output,
+    exportable_dtype,
+    floats,
+    graphs_of,
+    ints,
+    model_name,
+    plain_operations,
+    write,
+)
 from ..checkpoint.folder import load_config
 from ..delay_pattern import columns_for
 from ..settings import window_frames
 from . import graphs
-from .manifest import FORMAT, SIZES, digest
+from .manifest import SIZES, Manifest
 
 PIECES = {  # what can be asked for, and the graphs that it consists of
     "text_encoder": ("text_encoder",),
@@ -66,71 +60,25 @@ def export(
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
-    names = _graphs_of(pieces)
-    _check_output(output)
+    names = graphs_of(pieces, PIECES)
+    check_output(output)
     folder = resolve(model, **source)
     revisionless = {name: value for name, value in source.items() if name != "revision"}
-    chosen, dtype = _exportable(folder, dtype)
+    chosen, dtype = model_class(folder), exportable_dtype(folder, dtype)
+    if chosen.model_type != Manifest.kind:
+        raise InputError(f"{folder} is a melody model, which cannot be exported; choose a text model")
     sizes = plan_sizes(load_config(folder, **revisionless), batch, text_length, duration, prompt_duration)
+
+    def companions(partial):
+        AutoProcessor.from_pretrained(folder, **revisionless).save_pretrained(partial)
+        opened.config.save_pretrained(partial)
+        opened.generation_config.save_pretrained(partial)
+
     with plain_operations():
         opened = chosen.from_pretrained(folder, dtype=dtype, **revisionless)
-        with whole_folder(output) as partial:
-            described = {name: _write_graph(opened, sizes, name, partial) for name in names}
-            _write_companions(opened, folder, revisionless, partial)
-            name = os.path.basename(os.path.abspath(model)) if os.path.isdir(model) else model
-            manifest = _manifest(opened, sizes, described, partial) | {
-                "model": name,
-                "dtype": str(opened.dtype).lower(),
-            }
-            with open(os.path.join(partial, MANIFEST), "w", encoding="utf-8") as file:
-                json.dump(manifest, file, indent=1)
-    return manifest
-
-
-@contextlib.contextmanager
-def plain_operations():
-    """Context in which cells are made without C kernels, which a file for other machines must not hold."""
-    before = os.environ.get("MINDMUSICGEN_KERNELS")
-    os.environ["MINDMUSICGEN_KERNELS"] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MINDMUSICGEN_KERNELS"]
-        else:
-            os.environ["MINDMUSICGEN_KERNELS"] = before
-
-
-def _graphs_of(pieces):
-    """Names of the graphs that pieces consist of."""
-    pieces = list(PIECES) if pieces is None else list(pieces)
-    unknown = [piece for piece in pieces if piece not in PIECES]
-    if unknown or not pieces:
-        raise InputError(f"pieces holds {unknown[0] if unknown else None!r}; expected some of {', '.join(PIECES)}")
-    return list(dict.fromkeys(name for piece in pieces for name in PIECES[piece]))
-
-
-def _check_output(output):
-    parent = os.path.dirname(os.path.abspath(output))
-    if os.path.exists(output) and (not os.path.isdir(output) or os.listdir(output)):
-        raise InputError(f"output {quoted(output)} exists already; give a folder that does not, or an empty one")
-    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
-        raise InputError(
-            f"output {quoted(output)} lies in {quoted(parent)}, which cannot be written to; create it first"
-        )
-    check_folder(output, "output")
-
-
-def _exportable(folder, dtype):
-    """The class and the dtype of a model, refused if it has what the graphs of this module have not."""
-    chosen, dtype = model_class(folder), resolve_dtype(dtype)
-    if chosen.model_type != "musicgen":
-        raise InputError(f"{folder} is a melody model, which cannot be exported; choose a text model")
-    if dtype not in (ms.float32, ms.float16):
-        raise InputError(f"dtype is {str(dtype).lower()!r}; files are exported as float32 or float16")
-    if stored_quantization(folder):
-        raise InputError(f"{folder} has weights of 8 bits, which only C kernels read; export the model it came from")
-    return chosen, dtype
+        inputs = _inputs_of(opened, sizes)
+        facts = _facts(opened, sizes) | {"model": model_name(model), "dtype": str(opened.dtype).lower()}
+        return write(output, {name: inputs[name] for name in names}, companions, facts)
 
 
 def plan_sizes(config, batch, text_length, duration, prompt_duration):
@@ -172,16 +120,16 @@ def _inputs_of(model, sizes):
     config, batch, rows = model.config.decoder, sizes["batch"], 2 * sizes["batch"]
     width = model.config.text_encoder.hidden_size
     state, cache = _state_of(model, sizes)
-    numbers = {"temperature": _floats(1), "top_k": _ints(1), "top_p": _floats(1)}
+    numbers = {"temperature": floats(1), "top_k": ints(1), "top_p": floats(1)}
     numbers = {name: array + np.array(1, array.dtype) for name, array in numbers.items()}
     books = config.num_codebooks
-    column = {"forced": _ints(batch, books), "uniforms": _floats(batch, books), "scales": _floats(1), **numbers}
-    columns = {"forced": _ints(CHUNK, batch, books), "uniforms": _floats(CHUNK, batch, books)}
-    columns |= {"scales": _floats(CHUNK), **numbers}
-    prompt = {"ids": _ints(batch, books, sizes["prompt_columns"]), "length": _ints(1) + np.int32(1)}
-    newest = {"ids": _ints(batch, books), "position": _ints(1)}
-    tokens = {"input_ids": _ints(batch, sizes["text_length"]), "attention_mask": _ints(batch, sizes["text_length"])}
-    states = {"states": _floats(rows, sizes["text_length"], width), "mask": _ints(rows, sizes["text_length"])}
+    column = {"forced": ints(batch, books), "uniforms": floats(batch, books), "scales": floats(1), **numbers}
+    columns = {"forced": ints(CHUNK, batch, books), "uniforms": floats(CHUNK, batch, books)}
+    columns |= {"scales": floats(CHUNK), **numbers}
+    prompt = {"ids": ints(batch, books, sizes["prompt_columns"]), "length": ints(1) + np.int32(1)}
+    newest = {"ids": ints(batch, books), "position": ints(1)}
+    tokens = {"input_ids": ints(batch, sizes["text_length"]), "attention_mask": ints(batch, sizes["text_length"])}
+    states = {"states": floats(rows, sizes["text_length"], width), "mask": ints(rows, sizes["text_length"])}
     made = {
         "text_encoder": (lambda: model.text_encoder, tokens),
         "condition": (lambda: graphs.Condition(model, sizes), states),
@@ -201,14 +149,14 @@ def _codec_inputs(model, sizes):
     clips = sizes["batch"] * model.config.decoder.audio_channels
     books = model.config.decoder.num_codebooks // model.config.decoder.audio_channels
     facts = codec_facts(codec)
-    hidden = _floats(facts["layers"], clips, facts["hidden"])
+    hidden = floats(facts["layers"], clips, facts["hidden"])
     around = facts["left"] + facts["right"]
-    window = _floats(clips, DECODED_FRAMES + 2 * facts["reach"], facts["hidden"])
+    window = floats(clips, DECODED_FRAMES + 2 * facts["reach"], facts["hidden"])
     return {
-        "codec_encoder": (lambda: graphs.CodecEncoder(model), {"audio": _floats(clips, 1, sizes["prompt_samples"])}),
+        "codec_encoder": (lambda: graphs.CodecEncoder(model), {"audio": floats(clips, 1, sizes["prompt_samples"])}),
         "codec_recurrent": (
             lambda: graphs.CodecRecurrent(model),
-            {"codes": _ints(clips, books, STEP + around), "h": hidden, "c": hidden},
+            {"codes": ints(clips, books, STEP + around), "h": hidden, "c": hidden},
         ),
         "codec_convolutions": (lambda: graphs.CodecConvolutions(_joinable(model, config)), {"x": window}),
     }
@@ -249,44 +197,11 @@ def _state_of(model, sizes):
     return state, cache
 
 
-def _floats(*shape):
-    return np.zeros(shape, np.float32)
-
-
-def _ints(*shape):
-    return np.zeros(shape, np.int32)
-
-
-def _write_graph(model, sizes, name, folder):
-    """Export one graph; returns what the manifest says of it."""
-    make, inputs = _inputs_of(model, sizes)[name]
-    os.makedirs(os.path.join(folder, name))
-    cell = make()
-    cell.set_train(False)
-    ms.export(cell, *map(Tensor, inputs.values()), file_name=os.path.join(folder, name, "graph"), file_format="MINDIR")
-    files = [one for one in ("graph.mindir", "graph_graph.mindir") if os.path.isfile(os.path.join(folder, name, one))]
-    return {
-        "file": f"{name}/{files[0]}",
-        "inputs": [
-            {"name": key, "shape": list(array.shape), "dtype": str(array.dtype)} for key, array in inputs.items()
-        ],
-    }
-
-
-def _write_companions(model, folder, source, output):
-    """Configs and tokenizer, in the files that transformers reads."""
-    AutoProcessor.from_pretrained(folder, **source).save_pretrained(output)
-    model.config.save_pretrained(output)
-    model.generation_config.save_pretrained(output)
-
-
-def _manifest(model, sizes, described, folder):
-    """What the files are."""
+def _facts(model, sizes):
+    """What the manifest says of the files."""
     config = model.config.decoder
     return {
-        "format": FORMAT,
-        "mindmusicgen": __version__,
-        "mindspore": ms.__version__,
+        "kind": Manifest.kind,
         "sizes": sizes,
         "cache": {
             "layers": config.num_hidden_layers,
@@ -297,12 +212,4 @@ def _manifest(model, sizes, described, folder):
         },
         "codec": codec_facts(model.audio_encoder),
         "pad_code": model.pad_code,
-        "graphs": described,
-        "files": {name: digest(os.path.join(folder, name)) for name in _files_in(folder)},
     }
-
-
-def _files_in(folder):
-    """Relative paths of all files below a folder."""
-    found = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
-    return sorted(os.path.relpath(path, folder) for path in found)

@@ -7,7 +7,6 @@ audio = model.generate(**model.processor(text="calm piano"), duration=5, seed=1)
 import os
 from dataclasses import dataclass, replace
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
@@ -18,8 +17,8 @@ from ...errors import InputError
 from ...generation.decode_loop import CHUNK
 from ...generation.graph_store import GraphStore
 from ...generation.incremental_decoder import IncrementalDecoder
+from ...mindir.loading import Graphs, filled
 from ...runtime.callers import Single, alone, serialised
-from ...runtime.compiled import settle
 from ...sound.samples import as_batch
 from .. import inputs
 from ..delay_pattern import columns_for
@@ -125,7 +124,7 @@ class MindIRMusicgen(Single):
         self.manifest.check_fits(self.config.decoder)
         self.processor = MusicgenProcessor.from_pretrained(folder)
         self.pad_code, self.sizes = self.manifest["pad_code"], self.manifest["sizes"]
-        self._loaded = {}
+        self._load = Graphs(self.manifest)
         self._generator = LoadedGenerator(self.config.decoder, self._load, self.manifest)
 
     @classmethod
@@ -142,28 +141,6 @@ class MindIRMusicgen(Single):
     def frame_rate(self):
         """Frames of codes per second of audio."""
         return self.config.audio_encoder.frame_rate
-
-    def _load(self, name):
-        """A graph, checked and loaded at the first use."""
-        if name not in self._loaded:
-            path = self.manifest.graph(name)
-            try:
-                graph = nn.GraphCell(ms.load(path))
-            except (RuntimeError, ValueError, TypeError) as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise InputError(f"{path} cannot be loaded ({reason}); export again") from error
-
-            def run(*arguments):
-                try:
-                    made = graph(*arguments)
-                    settle()
-                    return made
-                except Exception:
-                    self._loaded.pop(name, None)  # a graph that has failed once fails at every call
-                    raise
-
-            self._loaded[name] = run
-        return self._loaded[name]
 
     def get_unconditional_inputs(self, num_samples=1):
         """Arguments of `generate` for music without a prompt, to be passed with `**`."""
@@ -183,7 +160,7 @@ class MindIRMusicgen(Single):
         graph, rows, made = self._load("text_encoder"), self.sizes["batch"], []
         for start in range(0, len(ids), rows):
             parts = [array[start : start + rows] for array in (ids, mask)]
-            states = graph(*(Tensor(_filled(part, rows)) for part in parts)).asnumpy()
+            states = graph(*(Tensor(filled(part, rows)) for part in parts)).asnumpy()
             made.append(states[: len(parts[0]), :width])
         return Tensor(np.concatenate(made))
 
@@ -206,7 +183,7 @@ class MindIRMusicgen(Single):
         made = []
         for start in range(0, len(values), clips):  # the rows of a batch: all left sides, then all right ones
             part = values[start : start + clips]
-            sides = np.concatenate([_filled(part, clips)[:, side : side + 1] for side in range(channels)])
+            sides = np.concatenate([filled(part, clips)[:, side : side + 1] for side in range(channels)])
             codes = np.split(self._load("codec_encoder")(Tensor(sides)).asnumpy(), channels)
             made.append(np.stack(codes, axis=2).reshape(clips, -1, codes[0].shape[2])[: len(part)])
         return Tensor(np.concatenate(made))
@@ -221,7 +198,7 @@ class MindIRMusicgen(Single):
         made = []
         for start in range(0, len(codes), clips):
             part = codes[start : start + clips]
-            sides = np.concatenate([_filled(part, clips)[:, side::channels] for side in range(channels)])
+            sides = np.concatenate([filled(part, clips)[:, side::channels] for side in range(channels)])
             decoder = IncrementalDecoder(
                 CodecFacts(self.config.audio_encoder, facts),
                 None,
@@ -309,11 +286,6 @@ class MindIRMusicgen(Single):
                 settings=replace(request.settings, seeds=tuple(seeds[row] for row in rows)),
             )
             yield part, min(batch, pieces - start)
-
-
-def _filled(rows, count):
-    """The first axis filled up to `count` with copies of the last row: a graph has fixed shapes."""
-    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)])
 
 
 def _configs(folder):
