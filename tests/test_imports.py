@@ -12,7 +12,7 @@ import mindmusicgen
 from mindmusicgen.families import CONFIGS, KINDS
 
 PACKAGE = Path(mindmusicgen.__file__).parent
-FAMILIES = {kind.room for kind in KINDS.values()}
+FAMILIES = {kind.room for kind in KINDS.values()} | {"musicldm"}
 ORDER = (  # a room uses those of the lines above, and those of its own line
     {"errors", "language"},
     {"ops"},
@@ -20,7 +20,7 @@ ORDER = (  # a room uses those of the lines above, and those of its own line
     {"families", "habits", "words", "torch_names", "dtypes", "arguments", "outputs", "models"},
     {"generation", "checkpoint", "tokenizer", "sound", "audio", "codes_file", "display"},
     {"auto", "configs", "parts"},
-    {"submodels", "doctor", "mindir", "training", "batch"},
+    {"submodels", "doctor", "mindir", "training", "batch", "clap"},
     FAMILIES,
     {"commands", "cli", "__main__"},
 )

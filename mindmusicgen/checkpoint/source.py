@@ -286,7 +286,7 @@ def open_weights(folder):
         if os.path.isfile(path):
             return open_file(path)
         if os.path.isfile(path + INDEX):
-            return _open_shards(folder, path + INDEX)
+            return open_shards(folder, path + INDEX)
     raise InputError(f"{folder} holds no weights: expected {' or '.join(SINGLE)}, whole or in shards")
 
 
@@ -310,7 +310,8 @@ def shards(index):
     return files
 
 
-def _open_shards(folder, index):
+def open_shards(folder, index):
+    """The tensors of the shards that an index in a folder names; errors as in `open_weights`."""
     files, tensors = shards(index), {}
     for name in sorted(set(files.values())):
         path = os.path.join(folder, name)

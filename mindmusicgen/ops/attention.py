@@ -23,7 +23,7 @@ def attention(q, k, v, mask):
         q (Tensor): queries, [B, H, T, d].
         k (Tensor): keys, [B, H, S, d].
         v (Tensor): values, [B, H, S, d].
-        mask (Tensor): additive, broadcast to [B, H, T, S].
+        mask (Tensor): additive, broadcast to [B, H, T, S]; None for none.
 
     Returns:
         Tensor of shape [B, H, T, d].
@@ -31,7 +31,9 @@ def attention(q, k, v, mask):
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
-    scores = ops.BatchMatMul(transpose_b=True)(q * (1 / math.sqrt(q.shape[-1])), k).astype(ms.float32) + mask
+    scores = ops.BatchMatMul(transpose_b=True)(q * (1 / math.sqrt(q.shape[-1])), k).astype(ms.float32)
+    if mask is not None:
+        scores = scores + mask
     weights = ops.softmax(scores, -1).astype(v.dtype)
     return ops.BatchMatMul()(weights, v)
 

@@ -1,0 +1,1 @@
+"""MusicLDM and AudioLDM: latent diffusion from text to music."""

@@ -1,0 +1,1 @@
+"""MusicLDM's folders: names of tensors, opening, writing."""
