@@ -1,5 +1,6 @@
 """`mindmusicgen generate` for Bark: settings and inputs, checked before a model is opened; and a piece's recipe."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -11,13 +12,10 @@ from ..runtime.files import check_room, check_writable
 from ..runtime.telling import quoted
 from ..sound.recipe import bare_name
 from . import settings, speech
-from .checkpoint.folder import load_config, load_generation_config
-from .checkpoint.info import enough_memory
-from .model import BarkModel
 from .presets import fitting
 from .processing import BarkProcessor
 
-OF_MUSIC = ("guidance_scale", "extend_stride", "audio", "melody", "negative_prompt", "mindir")
+OF_MUSIC = ("guidance_scale", "extend_stride", "audio", "melody", "negative_prompt")
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Work:
     """A job, checked, and the model that does it.
 
     Attributes:
-        model (BarkModel): opened.
+        model (BarkModel | MindIRBark): opened.
         processor (BarkProcessor): of the model.
         prompts (list[str]): a text for each piece.
         voices (list): a voice for each text, or None; of a dialogue the dict of its speakers' voices.
@@ -36,7 +34,7 @@ class Work:
         last (list): the last `BarkOutput` is kept in it, for its voice.
     """
 
-    model: BarkModel
+    model: object
     processor: BarkProcessor
     prompts: list
     voices: list
@@ -76,7 +74,7 @@ def prepare(job, folder):
 
     Args:
         job (commands.job.Job): what `generate` was asked for.
-        folder (ModelFolder): of the model.
+        folder (ModelFolder): of the model; None for exported files.
 
     Returns:
         Work
@@ -85,17 +83,44 @@ def prepare(job, folder):
         InputError: in one sentence.
     """
     _check(job)
+    return _exported(job) if job.mindir else _opened(job, folder)
+
+
+def _exported(job):
+    """The work of a job for exported files."""
+    from .mindir.runtime import MindIRBark
+
+    model = MindIRBark(job.mindir)  # which loads no graph before it is needed
+    made_by = {"model": model.manifest["model"]}
+    return _work(job, model.config, model.generation_config, model.processor, lambda: model, made_by)
+
+
+def _opened(job, folder):
+    """The work of a job for a model folder."""
+    from .checkpoint.folder import load_config, load_generation_config
+    from .model import BarkModel
+
     where = {"cache_dir": job.cache_dir, "local_files_only": job.local_files_only}
     weights = checked_fingerprint(folder, job)
     config = load_config(folder, **where)
     defaults = load_generation_config(folder, config)
+    processor = BarkProcessor.from_pretrained(folder, **where)
+    named = {"quantization": job.quantization} if job.quantization not in (None, "none") else {}
+
+    def opened():
+        return BarkModel.from_pretrained(folder, dtype=job.dtype, **named, **where)
+
+    return _work(job, config, defaults, processor, opened, {"model": job.model, "weights": weights})
+
+
+def _work(job, config, defaults, processor, opened, made_by):
+    """`Work`; `opened` is called for the model when all else has been checked."""
     options = _options(job, config, defaults)
     seeds = resolve_seeds(job.seed, job.pieces)
     chosen = settings.resolve(config, defaults, options, job.pieces, seeds)
     if job.output.lower().endswith(".wav") and not job.long:
         samples = chosen.frames(chosen.semantic.max_new_tokens) * config.codec_config.hop_length
         check_room(os.path.dirname(os.path.abspath(job.output)), "output", samples * (job.bit_depth or 16) // 8)
-    processor = BarkProcessor.from_pretrained(folder, **where)
     prompts = [text for text in job.prompts for _ in range(job.copies)]
     voices = _voices(job, processor, chosen)
     if job.long:
@@ -103,9 +128,8 @@ def prepare(job, folder):
             speech.plan(processor, text, voice if _is_dialogue(job) else None)
     else:
         processor(prompts, return_tensors="np")
-    named = {"quantization": job.quantization} if job.quantization not in (None, "none") else {}
-    model = BarkModel.from_pretrained(folder, dtype=job.dtype, **named, **where)
-    made_by = {"model": job.model, "weights": weights, "dtype": str(model.dtype).lower()}
+    model = opened()
+    made_by |= {"dtype": str(model.dtype).lower()}
     return Work(model, processor, prompts, voices, job.long, _is_dialogue(job), options, seeds, made_by, [])
 
 
@@ -161,6 +185,10 @@ def _voices(job, processor, chosen):
 
 def memory_for(job, work):
     """Context that says what fits, when memory is too small for what is done in it."""
+    if job.mindir:  # runs without the modules of the networks
+        return contextlib.nullcontext()
+    from .checkpoint.info import enough_memory
+
     return enough_memory(work.model, 1 if job.long else job.pieces)
 
 

@@ -28,11 +28,13 @@ class StageGraphs(nn.Cell):
         count (int): C; the ids chosen among are `first` .. `first` + C - 1, where `first` is an input.
         end (int): which of these ends a row; None: rows have no end.
         key (str): of what the graph depends on besides, for the cache of compiled graphs; None: not cached.
+        positions (int): L; None: as many as the network has.
     """
 
-    def __init__(self, network, rows, count, end=None, key=None):
+    def __init__(self, network, rows, count, end=None, key=None, positions=None):
         super().__init__()
         self.network, self.rows, self.count, self.end = network, rows, count, end
+        self.positions = positions or network.config.block_size
         self.cache = self.make_cache(network.config, rows)
         self.columns = Parameter(Tensor(np.zeros((CHUNK, rows), np.int32)), name="columns", requires_grad=False)
         self.gather = ops.Gather()
@@ -41,7 +43,7 @@ class StageGraphs(nn.Cell):
 
     def make_cache(self, config, rows):
         """Buffers for the keys and values of every layer."""
-        return cache_buffers("cache", config, rows, config.block_size, self.network.dtype)
+        return cache_buffers("cache", config, rows, self.positions, self.network.dtype)
 
     def states(self, x):
         """Embeddings [B, T, D] to hidden states; the cache is filled."""

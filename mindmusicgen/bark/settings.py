@@ -191,14 +191,28 @@ def _of(generation_config, name, default):
     return default if value is None else value
 
 
+def stored(generation_config, prefix):
+    """The part of a generation config that is about a stage: dict.
+
+    Args:
+        generation_config (transformers.GenerationConfig): of a model.
+        prefix (str): of the stage, one of `PREFIXES`.
+
+    Raises:
+        InputError: if that part is no object.
+    """
+    found = _of(generation_config, PREFIXES[prefix], {})
+    found = found.to_dict() if hasattr(found, "to_dict") else found
+    if not isinstance(found, dict):
+        raise InputError(f"generation config sets {PREFIXES[prefix]} to {shown(found)}; expected an object")
+    return found
+
+
 def _stage(kind, generation_config, prefix, given):
     """The settings of a stage from the generation config's part, or defaults, with what the call changes."""
-    stored = _of(generation_config, PREFIXES[prefix], {})
-    stored = stored.to_dict() if hasattr(stored, "to_dict") else stored
-    if not isinstance(stored, dict):
-        raise InputError(f"generation config sets {PREFIXES[prefix]} to {shown(stored)}; expected an object")
-    stored = {field.name: stored.get(field.name) for field in fields(kind)}
-    made = {name: value for name, value in stored.items() if value is not None} | given[prefix]
+    own = stored(generation_config, prefix)
+    own = {field.name: own.get(field.name) for field in fields(kind)}
+    made = {name: value for name, value in own.items() if value is not None} | given[prefix]
     for field in fields(kind):
         if type(field.default) is int and field.name in made:
             whole_number(field.name, made[field.name], 0)

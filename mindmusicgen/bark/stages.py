@@ -300,7 +300,7 @@ class Windows:
 
     def room(self, graphs):
         """Positions of a prefill, for any history."""
-        return min(self.chosen.max_coarse_input_length + 1 + MOST_HISTORY, graphs.network.config.block_size)
+        return min(self.chosen.max_coarse_input_length + 1 + MOST_HISTORY, graphs.positions)
 
 
 def semantic_prompt(ids, mask, history, chosen):

@@ -28,17 +28,22 @@ def add_export(parser):
     parser.add_argument(
         "--pieces",
         metavar="NAMES",
-        help="some of text_encoder,prefill,step,chunk,codec_encoder,codec_decoder (all); step is for loops of your own",
+        help="some of text_encoder,prefill,step,chunk,codec_encoder,codec_decoder (all), of a Bark "
+        "semantic,coarse,fine,codec_decoder; step is for loops of your own",
     )
     flags.add_batch_size(parser, 1, "prompts at a time (1)")
     parser.add_argument(
-        "--text-length", type=int, default=64, metavar="TOKENS", help="tokens of the longest prompt (64)"
+        "--text-length", type=int, metavar="TOKENS", help="tokens of the longest prompt (64); not of a Bark"
     )
     parser.add_argument(
-        "-d", "--duration", type=float, default=10.0, metavar="SECONDS", help="seconds of the longest piece (10)"
+        "-d",
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="seconds of the longest piece (10; of a Bark 15)",
     )
     parser.add_argument(
-        "--prompt-duration", type=float, default=5.0, metavar="SECONDS", help="seconds of an audio prompt (5)"
+        "--prompt-duration", type=float, metavar="SECONDS", help="seconds of an audio prompt (5); not of a Bark"
     )
     flags.add_computing(parser)
     parser.set_defaults(run=run_export)
@@ -70,7 +75,8 @@ def run_export(arguments, interrupts):
     export = part_of_family(folder, "mindir.export").export
     pieces = arguments.pieces.split(",") if arguments.pieces else None
     names = ("batch", "text_length", "duration", "prompt_duration", "dtype")
-    sizes = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name) for name in names}
+    sizes = {name: value for name, value in given.items() if value is not None}
     manifest = export(arguments.model, arguments.output, pieces, **sizes, **flags.source(arguments))
     size = sum(file["bytes"] for file in manifest["files"].values())
     graphs = ", ".join(manifest["graphs"])

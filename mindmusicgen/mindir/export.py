@@ -101,8 +101,8 @@ def write(output, graphs, companions, facts):
         dict: the manifest.
     """
     with whole_folder(output) as partial:
-        described = {name: _write_graph(make(), inputs, name, partial) for name, (make, inputs) in graphs.items()}
         companions(partial)
+        described = {name: _write_graph(make(), inputs, name, partial) for name, (make, inputs) in graphs.items()}
         manifest = {"format": FORMAT, "mindmusicgen": __version__, "mindspore": ms.__version__} | facts
         files = {name: digest(os.path.join(partial, name)) for name in _files_in(partial)}
         manifest |= {"graphs": described, "files": files}

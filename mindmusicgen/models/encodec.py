@@ -158,11 +158,12 @@ class ResidualVectorQuantizer(nn.Cell):
             codes += (nearest,)
         return codes
 
-    def decode(self, codes):
-        """Codes [B, K, T] -> the sum of their embeddings [B, T, D]."""
+    def decode(self, codes, used=None):
+        """Codes [B, K, T], and of which to take notice, [K, T] of 0 and 1 -> the sum of their embeddings [B, T, D]."""
         books, size, dim = self.embed.shape
         places = codes + (indices(0, codes.shape[1]) * size).astype(codes.dtype).reshape(1, -1, 1)
-        return self.gather(self.embed.reshape(books * size, dim), places, 0).sum(axis=1)
+        found = self.gather(self.embed.reshape(books * size, dim), places, 0)
+        return (found if used is None else found * used.expand_dims(-1)).sum(axis=1)
 
 
 class Encodec(nn.Cell):

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 MODULES = (
+    "mindmusicgen.bark.mindir.runtime",
     "mindmusicgen.display",
     "mindmusicgen.errors",
     "mindmusicgen.exercises",

@@ -1,0 +1,1 @@
+"""Bark as MindIR files, and speech from these files alone."""
