@@ -16,12 +16,13 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindmusicgen.ops import native
 from mindmusicgen.ops.attention import CachedAttention
-from mindmusicgen.ops.linear import FEW_ROWS, matmul_transposed
+from mindmusicgen.ops.linear import matmul_transposed
 from mindmusicgen.ops.lstm import LSTM
+from mindmusicgen.ops.native import FEW_ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "mindmusicgen/ops/csrc").glob("*.c"))
-VARIANTS = ("avx512", "avx2", "base")  # a CPU without one of them falls back to the next
+VARIANTS = ("amx", "avx512", "avx2", "base")  # a CPU without one of them falls back to the next
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,12 @@ def use_kernels(library, monkeypatch):
     """Cells made in this test use the kernels."""
     monkeypatch.setenv("MINDMUSICGEN_KERNELS", library)
     assert native.library_path() == library, native.why_not()
+
+
+def tile_unit():
+    """Whether the system says that this CPU multiplies tiles, and no variable forbids it."""
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return {"amx_tile", "amx_bf16"} <= set(flags) and os.environ.get("MINDMUSICGEN_SIMD", "amx") == "amx"
 
 
 def unaligned(array):
@@ -113,6 +120,60 @@ def test_linear_of_many_tasks(kernels):
     y = np.full((2, 3075), np.nan, np.float32)
     assert native.call(kernels.Linear, x.astype(np.float32), weight.astype(np.float32), y) == 0
     np.testing.assert_array_equal(y, x @ weight.T)  # whole numbers: exact in any order
+
+
+@pytest.mark.parametrize(
+    "rows,size_in,size_out",
+    [(17, 32, 32), (31, 33, 31), (64, 200, 64), (100, 193, 300), (600, 70, 45), (257, 5000, 129)],
+)
+def test_linear_of_many_rows(kernels, rows, size_in, size_out):
+    """Whole and broken blocks, several panels, several laps of tiles; numbers of very different sizes."""
+    rng = np.random.default_rng(rows)
+    x, weight = rng.standard_normal((rows, size_in), np.float32), rng.standard_normal((size_out, size_in), np.float32)
+    x *= np.float32(10) ** rng.integers(-12, 12, (rows, 1))
+    weight *= np.float32(10) ** rng.integers(-12, 12, (size_out, 1))
+    y = unaligned(np.full((rows, size_out), np.nan, np.float32))
+    assert native.call(kernels.Linear, unaligned(x), unaligned(weight), y) == 0
+    whole = np.abs(x).astype(np.float64) @ np.abs(weight).T  # what rounding is relative to
+    assert (np.abs(y - x.astype(np.float64) @ weight.T) / whole).max() < 1e-6
+
+
+def test_linear_of_many_rows_is_exact_where_float32_is(kernels):
+    """24 bits of one side times a power of two, and whole numbers: nothing is cut off."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(-(2**23), 2**23, (40, 64)), np.eye(64)[:50] * 2.0 ** rng.integers(-30, 30, 64)
+    y = np.full((40, 50), np.nan, np.float32)
+    assert native.call(kernels.Linear, x.astype(np.float32), weight.astype(np.float32), y) == 0
+    np.testing.assert_array_equal(y, (x @ weight.T).astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_linear_of_many_rows_keeps_what_is_not_finite_to_its_row(kernels, value):
+    x, weight, y = np.ones((40, 64), np.float32), np.ones((40, 64), np.float32), np.zeros((40, 40), np.float32)
+    x[3, 5] = value
+    assert native.call(kernels.Linear, x, weight, y) == 0
+    assert not np.isfinite(y[3]).any()
+    assert (np.delete(y, 3, 0) == 64).all()
+
+
+def test_threads_multiply_many_rows_at_once(kernels):
+    """One of them has the memory that is kept, the others bring their own."""
+    rng = np.random.default_rng(0)
+    sides = [(rng.integers(-8, 8, (50 + i, 100)), rng.integers(-8, 8, (70, 100))) for i in range(8)]
+    results = [np.full((50 + i, 70), np.nan, np.float32) for i in range(8)]
+
+    def multiply(i):
+        x, weight = (side.astype(np.float32) for side in sides[i])
+        for _ in range(20):
+            assert native.call(kernels.Linear, x, weight, results[i]) == 0
+
+    threads = [threading.Thread(target=multiply, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for (x, weight), y in zip(sides, results, strict=True):
+        np.testing.assert_array_equal(y, x @ weight.T)
 
 
 def lstm_reference(gates, weight, h, c):
@@ -448,6 +509,13 @@ def test_what_the_kernel_is_chosen_for(use_kernels, rows, dtype, used):
     x, weight = ops.zeros((rows, 8), dtype), ops.zeros((3, 8), dtype)
     y = matmul_transposed(x, weight, lambda x, weight: "kernel")
     assert (y == "kernel") if used else y.shape == (rows, 3)
+
+
+def test_any_number_of_rows_where_there_is_a_tile_unit(use_kernels):
+    assert native.linear_rows() == (native.ANY_ROWS if tile_unit() else FEW_ROWS)
+    x, weight = ops.zeros((170, 8)), ops.zeros((3, 8))
+    y = matmul_transposed(x, weight, lambda x, weight: "kernel", native.linear_rows())
+    assert (y == "kernel") == tile_unit()
 
 
 BATCH, HEADS, LENGTH, SIZE, LAYERS = 2, 3, 70, 8, 3

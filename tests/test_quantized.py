@@ -30,7 +30,7 @@ from mindmusicgen.ops import quantized as quantized_ops
 from mindmusicgen.ops.memory import Arena
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = ("avx512", "avx2", "base")  # a CPU without one of them falls back to the next
+VARIANTS = ("amx", "avx512", "avx2", "base")  # a CPU without one of them falls back to the next
 LOWEST = -3.4028234e38
 
 

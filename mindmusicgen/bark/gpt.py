@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..models.layers import LayerNorm, Linear, additive_mask, empty_parameter, gelu
+from ..ops import native
 from ..ops.attention import CachedAttention, attention_for
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
@@ -190,7 +191,7 @@ class CausalGpt(nn.Cell):
         if 2 * count > self.config.output_vocab_size:
             return ops.gather(self.lm_head.product(x).astype(ms.float32), chosen, 1)
         rows = ops.gather(self.lm_head.weight, chosen, 0)
-        return matmul_transposed(x, rows, self.lm_head.kernel).astype(ms.float32)
+        return matmul_transposed(x, rows, self.lm_head.kernel, self.lm_head.most_rows).astype(ms.float32)
 
 
 class Tables(nn.Cell):
@@ -202,6 +203,7 @@ class Tables(nn.Cell):
         self.weight = empty_parameter(books * size, dim, dtype=dtype)
         self.offsets = Tensor(np.arange(books, dtype=np.int32) * size)
         self.gather = ops.Gather()
+        self.kernel, self.most_rows = native.linear_op(), native.linear_rows()
 
     def construct(self, codes, used):
         """codes: [B, T, K] int32; used: [K] of 0 and 1 -> the sum over the used codebooks, [B, T, D]"""
@@ -211,7 +213,7 @@ class Tables(nn.Cell):
     def product(self, x, book):
         """x: [N, D]; book: [] int32 -> x times that table, [N, ids]"""
         rows = self.gather(self.weight, book * self.size + indices(0, self.size).astype(ms.int32), 0)
-        return ops.MatMul(transpose_b=True)(x, rows)
+        return matmul_transposed(x, rows, self.kernel, self.most_rows)
 
 
 class FineGpt(nn.Cell):

@@ -24,7 +24,7 @@ VARIABLES = (  # that change what is computed or where; no others are read, for 
     *(f"ASCEND_{name}" for name in ("HOME_PATH", "TOOLKIT_HOME", "OPP_PATH", "AICPU_PATH", "CUSTOM_OPP_PATH")),
     *(f"ASCEND_{name}" for name in ("VISIBLE_DEVICES", "RT_VISIBLE_DEVICES", "LAUNCH_BLOCKING", "GLOBAL_LOG_LEVEL")),
     *(f"MS_{name}" for name in ("ROLE", "WORKER_NUM", "NODE_ID", "OM_PATH", "ALLOC_CONF", "JIT_LEVEL", "ENABLE_GE")),
-    *("RANK_ID", "RANK_SIZE", "DEVICE_ID", "OMP_NUM_THREADS", "GLOG_v"),
+    *("MS_DEV_HOST_BLOCKING_RUN", "RANK_ID", "RANK_SIZE", "DEVICE_ID", "OMP_NUM_THREADS", "GLOG_v"),
 )
 PROBE_SECONDS = 180
 PROBE = "import mindspore as ms; ms.set_device({0!r}, {1}); print((ms.Tensor([1.5]) + 1).asnumpy())"

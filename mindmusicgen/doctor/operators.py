@@ -107,6 +107,7 @@ def _cpu_kernels():
     if native.library_path():
         found += [
             Check("linear (kernel)", lambda: _linear(ms.float32, native.linear_op()), _linear_expected, 1e-4),
+            Check("linear of many rows (kernel)", _linear_many, _linear_many_expected, 1e-4),
             Check("cached attention (kernel)", lambda: _cached_attention(ms.float32), _cached_attention_expected, 1e-4),
         ]
     if choose_op():
@@ -158,6 +159,19 @@ def _linear(dtype, kernel):
 
 def _linear_expected():
     return (_numbers(3, 256).astype(np.float64) @ _numbers(130, 256, seed=1).T,)
+
+
+def _linear_many():
+    kernel = native.linear_op()
+
+    def product(x, weight):
+        return kernel(x, weight)
+
+    return _run(product, Tensor(_numbers(70, 256)), Tensor(_numbers(130, 256, seed=1)))
+
+
+def _linear_many_expected():
+    return (_numbers(70, 256).astype(np.float64) @ _numbers(130, 256, seed=1).T,)
 
 
 def _quantized_linear():

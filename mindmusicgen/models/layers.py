@@ -43,7 +43,7 @@ class Linear(nn.Cell):
         self.in_features, self.out_features, self.has_bias, self.dtype = in_features, out_features, bias, dtype
         self.weight = empty_parameter(out_features, in_features, dtype=dtype)
         self.bias = empty_parameter(out_features, dtype=dtype) if bias else None
-        self.kernel = native.linear_op()
+        self.kernel, self.most_rows = native.linear_op(), native.linear_rows()
 
     def construct(self, x):
         """[..., in] -> [..., out]"""
@@ -55,7 +55,7 @@ class Linear(nn.Cell):
 
     def product(self, x):
         """[rows, in] -> [rows, out]"""
-        y = matmul_transposed(x, self.weight, self.kernel)
+        y = matmul_transposed(x, self.weight, self.kernel, self.most_rows)
         return y + self.bias if self.has_bias else y
 
 

@@ -16,6 +16,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
+FEW_ROWS = 16  # of x; with more, arithmetic counts as much as reading the weights, and MatMul is as good
+ANY_ROWS = 2**31
+
 
 def call(function, *arrays):
     """Call a kernel the way MindSpore does, without MindSpore.
@@ -38,9 +41,12 @@ def call(function, *arrays):
 
 def _linear_is_right(library):
     rng = np.random.default_rng(0)
-    x, weight = rng.standard_normal((3, 37), np.float32), rng.standard_normal((18, 37), np.float32)
-    y = np.full((3, 18), np.nan, np.float32)
-    return call(library.Linear, x, weight, y) == 0 and np.allclose(y, x @ weight.T, atol=1e-4)
+    weight = rng.standard_normal((18, 37), np.float32)
+    for rows in (3, 35):  # few and many go different ways
+        x, y = rng.standard_normal((rows, 37), np.float32), np.full((rows, 18), np.nan, np.float32)
+        if call(library.Linear, x, weight, y) != 0 or not np.allclose(y, x @ weight.T, atol=1e-4):
+            return False
+    return True
 
 
 def _attention_is_right(library):
@@ -153,6 +159,22 @@ def _lstm_op(path):
         return [gates[0], gates[1], weight[1]], c
 
     return ops.Custom(f"{path}:Lstm", shapes, lambda gates, weight, h, c: (gates, c), func_type="aot")
+
+
+def linear_rows():
+    """Rows up to which `linear_op` is quicker than MatMul: a few, or any number where the CPU has a tile unit (AMX).
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+    path = library_path()
+    return ANY_ROWS if path and _takes_many_rows(path) else FEW_ROWS
+
+
+@functools.cache
+def _takes_many_rows(path):
+    library = ctypes.CDLL(path)
+    return hasattr(library, "LinearTakesManyRows") and bool(library.LinearTakesManyRows())
 
 
 def linear_op():

@@ -50,7 +50,9 @@ def fingerprint(*things):
     """A key of configs and other things that JSON or `repr` can write, and of the kernels that cells made now use."""
     kernels = native.library_path()
     things = [thing.to_dict() if hasattr(thing, "to_dict") else thing for thing in things]
-    text = json.dumps([things, kernels, kernels and _file_hash(kernels)], sort_keys=True, default=repr)
+    text = json.dumps(
+        [things, kernels, kernels and _file_hash(kernels), native.linear_rows()], sort_keys=True, default=repr
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

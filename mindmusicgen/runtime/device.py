@@ -15,6 +15,7 @@ from ..errors import InputError, shown
 from . import memory_limits
 
 ENVIRONMENT = "MINDMUSICGEN_DEVICE"  # CPU, Ascend or Ascend:1, where nothing else is named
+IN_CALLER = "MS_DEV_HOST_BLOCKING_RUN"  # MindSpore's; read at its first operation
 CAPTURE = "MINDMUSICGEN_CAPTURE"  # 0: do not try to capture launches on Ascend
 TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
 UNROLLED = 5  # decode steps in a captured graph; each makes compiling longer
@@ -151,6 +152,17 @@ def _set(target, number):
         ms.set_device(target, number)
     except (RuntimeError, ValueError) as error:
         raise InputError(why_not(target, number, str(error))) from error
+    _run_in_caller()
+
+
+def _run_in_caller():
+    """On a CPU, let graphs run in the thread that calls them.
+
+    MindSpore 2.10 runs them in a thread of its own, and the caller waits for it in an empty loop (AsyncRQueue::Wait),
+    which takes a core from the computing. On an NPU the host only launches, and goes on while that computes.
+    """
+    if current()[0] == "CPU":
+        os.environ.setdefault(IN_CALLER, "1")
 
 
 def _prepare():
@@ -262,3 +274,6 @@ def captured(run, cell, otherwise):
         return otherwise(*arguments)
 
     return call
+
+
+_run_in_caller()

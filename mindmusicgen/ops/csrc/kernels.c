@@ -1,11 +1,11 @@
 /* CPU kernels for MindSpore's ops.Custom(func_type="aot"), float32 only:
  *
  *   CachedAttention  q, k, v [B, H, 1, d], key_cache, value_cache [B, H, L, d], position [1] int32 -> [B, H, 1, d]
- *   Linear           x [rows, in], weight [out, in] -> [rows, out]
+ *   Linear           x [rows, in], weight [out, in] -> [rows, out]; many rows by product.c where it can
  *   Lstm             inputs' part of the gates [B, T, 4 H], weight [4 H, H], h, c [B, H] -> h of every step [B, T, H],
  *                    the last c [B, H]; gates in torch's order: input, forget, cell, output
  *
- * Each returns 0, or non-zero when shapes or dtypes are not those. All are bound by memory bandwidth: what counts is
+ * Each returns 0, or non-zero when shapes or dtypes are not those. All are bound by memory bandwidth (with few rows): what counts is
  * that every weight, key and value is read once, in long runs, by all cores.
  *
  * No header of MindSpore or Python is needed. The library must stay loaded once a kernel ran (link with -z nodelete):
@@ -25,12 +25,14 @@
 #include <unistd.h>
 
 #include "arguments.h"
+#include "product.h"
 #include "team.h"
 
 #define MAX_ROWS 4 /* rows and outputs of one block of dot products: 16 sums stay in registers */
 #define MAX_OUTS 4
 #define BLOCK 64 /* columns of the cache whose scores are held at once; a multiple of every LANES */
 #define TASK_BYTES (64 * 1024)
+#define FEW_ROWS 16 /* with more, arithmetic counts more than reading the weights */
 #define UNITS 64 /* of an LSTM in a task; a multiple of every LANES */
 #define PREFETCH 512 /* floats ahead, which the hardware does not do across pages; measured best of 0 to 2048 */
 
@@ -274,7 +276,7 @@ static void choose(void)
         linear_task = linear_task_avx2;
         attention_task = attention_task_avx2;
         lstm_task = lstm_task_avx2;
-        if (__builtin_cpu_supports("avx512f") && strcmp(most, "avx512") == 0) {
+        if (__builtin_cpu_supports("avx512f") && strcmp(most, "avx2") != 0) {
             linear_task = linear_task_avx512;
             attention_task = attention_task_avx512;
             lstm_task = lstm_task_avx512;
@@ -290,6 +292,12 @@ static int is_float(const char *dtype)
     return strcmp(dtype, "float32") == 0 || strcmp(dtype, "float") == 0;
 }
 
+/* Whether `Linear` is quick for any number of rows. */
+EXPORT int LinearTakesManyRows(void)
+{
+    return product_available();
+}
+
 EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
                   void *extra)
 {
@@ -303,6 +311,8 @@ EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const
     const int64_t rows = shapes[0][0], in = shapes[0][1], out = shapes[1][0];
     if (shapes[1][1] != in || shapes[2][0] != rows || shapes[2][1] != out)
         return 3;
+    if (rows > FEW_ROWS && product_available())
+        return product(params[0], rows, in, params[1], out, params[2]) ? 4 : 0;
     struct linear a = {.x = params[0], .w = params[1], .y = params[2], .rows = rows, .in = in, .out = out};
     a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
     a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;

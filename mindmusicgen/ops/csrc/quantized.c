@@ -162,7 +162,7 @@ static void choose(void)
     if (strcmp(most, "base") == 0 || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
         return;
     loops = avx2;
-    if (strcmp(most, "avx512") == 0 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+    if (strcmp(most, "avx2") != 0 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni"))
         loops = vnni;
 #endif

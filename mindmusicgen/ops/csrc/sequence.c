@@ -65,7 +65,7 @@ static void choose(void)
         return;
     loops.sequence = sequence_task_avx2;
     loops.gelu = gelu_task_avx2;
-    if (strcmp(most, "avx512") == 0 && __builtin_cpu_supports("avx512f")) {
+    if (strcmp(most, "avx2") != 0 && __builtin_cpu_supports("avx512f")) {
         loops.sequence = sequence_task_avx512;
         loops.gelu = gelu_task_avx512;
     }
