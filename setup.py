@@ -7,7 +7,17 @@ from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 
-SOURCES = ("kernels", "product", "quantized", "quantized_decoder", "quantized_gpt", "sampling", "sequence")
+SOURCES = (
+    "float_gpt",
+    "gpt",
+    "kernels",
+    "product",
+    "quantized",
+    "quantized_decoder",
+    "quantized_gpt",
+    "sampling",
+    "sequence",
+)
 
 # MindSpore may unload a library whose threads still wait in it; -z nodelete keeps it.
 KERNELS = Extension(

@@ -38,6 +38,8 @@ class StageGraphs(nn.Cell):
         self.cache = self.make_cache(network.config, rows)
         self.columns = Parameter(Tensor(np.zeros((CHUNK, rows), np.int32)), name="columns", requires_grad=False)
         self.gather = ops.Gather()
+        self.decode_op = network.decode_op(count)
+        self.ending = Tensor(np.array([-1 if end is None else end], np.int32))
         key = key and fingerprint(key, type(self).__name__, rows, count, end)
         self.prefill, self.chunk = compiled(self._prefill, key), compiled(self._chunk, key)
 
@@ -85,6 +87,8 @@ class StageGraphs(nn.Cell):
         Returns:
             ids [CHUNK, B] int32 of which the first so many are new, how many, and the sum of the last logits.
         """
+        if self.decode_op is not None:
+            return self.at_once(ids, position, steps, firsts, uniforms, least, filters)
         step, total = Tensor(0, ms.int32), Tensor(0, ms.float32)
         alive = self.alive(ids)
         while ops.logical_and(step < steps, alive):
@@ -99,6 +103,14 @@ class StageGraphs(nn.Cell):
             position = position + 1
             step = step + 1
         return self.columns, step, total
+
+    def at_once(self, ids, position, steps, firsts, uniforms, least, filters):
+        """The same as one operator."""
+        network = self.network
+        arguments = (ids, position, steps, firsts, uniforms, least, filters[0], filters[1], filters[2])
+        arguments += (self.ending, network.heads) + network.outer_weights() + network.inner_weights(self.cache)
+        columns, made, logits = self.decode_op(*arguments)
+        return columns, made.reshape(()), logits.sum()
 
     def alive(self, ids):
         """Whether some row has not ended, [] bool."""

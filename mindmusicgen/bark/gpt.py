@@ -13,6 +13,7 @@ from mindspore import Tensor, nn, ops
 from ..models.layers import LayerNorm, Linear, additive_mask, empty_parameter, gelu
 from ..ops import native
 from ..ops.attention import CachedAttention, attention_for
+from ..ops.gpt import decode_op
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
 from ..ops.sequence import attention_op, filling_op, gelu_op
@@ -157,6 +158,27 @@ class CausalGpt(nn.Cell):
         self.layers = nn.CellList([Layer(config, dtype, True, self.linear) for _ in range(config.num_layers)])
         self.layernorm_final = LayerNorm(dim, dtype=dtype, bias=config.bias)
         self.lm_head = self.head(dim, config.output_vocab_size, dtype=dtype)
+        self.heads = Tensor(np.array([config.num_heads], np.int32))
+
+    def decode_op(self, count):
+        """The operator that runs steps, reading `outer_weights` and `inner_weights`; None: `step` runs them."""
+        return None if self.config.bias else decode_op(self.dtype, count)
+
+    def outer_weights(self):
+        """What a step reads beside its layers, in the operator's order."""
+        norm = self.layernorm_final
+        found = (self.input_embeds_layer.weight, self.position_embeds_layer.weight, norm.weight, norm.bias)
+        return found + (self.lm_head.weight,)
+
+    def inner_weights(self, cache):
+        """What a step reads in its layers: for each the weights, keys and values."""
+        found = ()
+        for i, layer in enumerate(self.layers):
+            norm, other = layer.layernorm_1, layer.layernorm_2
+            found += (norm.weight, norm.bias, layer.attn.att_proj.weight, layer.attn.out_proj.weight)
+            found += (other.weight, other.bias, layer.mlp.in_proj.weight, layer.mlp.out_proj.weight)
+            found += (cache[2 * i], cache[2 * i + 1])
+        return found
 
     def prefill(self, x, cache):
         """Many positions at once, from 0 on.

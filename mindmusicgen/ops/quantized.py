@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import ops
 
 from . import native, packing
+from .gpt import decode_custom
 
 DECODERS = {"gelu": "QuantizedDecode", "relu": "QuantizedDecodeRelu"}  # by activation function
 EMBEDDING, MASK = 9, 17  # numbers of arguments of theirs
@@ -73,16 +74,6 @@ def _fill_op(path):
 
 
 @functools.cache
-def _gpt_decode_op(path, count):
-    def shapes(ids, place, steps, firsts, uniforms, *_):
-        return uniforms, [1], [uniforms[1], count]
-
-    op = ops.Custom(f"{path}:GptDecode", shapes, lambda *_: (ms.int32, ms.int32, ms.float32), func_type="aot")
-    op.add_prim_attr("side_effect_mem", True)
-    return op
-
-
-@functools.cache
 def _gpt_sequence_op(path, fills):
     op = ops.Custom(f"{path}:GptSequence", lambda x, *_: x, lambda x, *_: x, func_type="aot")
     if fills:
@@ -123,7 +114,7 @@ def gpt_decode_op(count):
         ``CPU``
     """
     path = _path()
-    return _gpt_decode_op(path, count) if path else None
+    return decode_custom(path, "GptDecode", count) if path else None
 
 
 def gpt_sequence_op(fills):

@@ -11,7 +11,7 @@ from mindspore import Tensor, ops
 from ...models.quantized import LARGEST_HEAD, FineQuantizedLinear, QuantizedLinear
 from ...ops import packing
 from ...ops.indices import indices
-from ...ops.quantized import gpt_sequence_op, why_not
+from ...ops.quantized import gpt_decode_op, gpt_sequence_op, why_not
 from ..submodels import BarkCoarseModel, BarkFineModel, BarkSemanticModel
 from .decode_loop import QuantizedSemanticGraphs, QuantizedStageGraphs
 
@@ -46,15 +46,17 @@ class _Causal:
 
     def __init__(self, config, dtype=ms.float32, empty=True):
         super().__init__(config, dtype, empty)
-        self.heads, self.causal, self.sequence_op = number(config.num_heads), number(1), gpt_sequence_op(True)
+        self.causal, self.sequence_op = number(1), gpt_sequence_op(True)
         if fuses(config):
             self.graphs_kind = self.kind
+
+    def decode_op(self, count):
+        return gpt_decode_op(count) if fuses(self.config) else None
 
     def some_logits(self, x, first, count):
         return ops.gather(self.lm_head(x), first + indices(0, count).astype(ms.int32), 1)
 
     def outer_weights(self):
-        """What a step reads beside its layers."""
         found = (self.input_embeds_layer.weight, self.position_embeds_layer.weight)
         found += (self.layernorm_final.weight, self.layernorm_final.bias)
         for part in (self.lm_head.coarse, self.lm_head.rest):
@@ -62,7 +64,6 @@ class _Causal:
         return found
 
     def inner_weights(self, cache):
-        """What a step reads in its layers: weights, and for each keys, their scales, values and their scales."""
         found = ()
         for i, layer in enumerate(self.layers):
             found += layer_weights(layer) + (cache[4 * i], cache[4 * i + 1], cache[4 * i + 2], cache[4 * i + 3])

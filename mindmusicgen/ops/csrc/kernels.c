@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "arguments.h"
+#include "parts.h"
 #include "product.h"
 #include "team.h"
 
@@ -285,6 +286,34 @@ static void choose(void)
 #endif
 }
 
+int float_linear(const float *x, int64_t rows, int64_t in, const float *w, float *y, int64_t out)
+{
+    if (rows > FEW_ROWS && product_available())
+        return product(x, rows, in, w, out, y);
+    struct linear a = {.x = x, .w = w, .y = y, .rows = rows, .in = in, .out = out};
+    a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
+    a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;
+    pthread_once(&chosen, choose);
+    team_run(linear_task, &a, (out + a.outs_per_task - 1) / a.outs_per_task);
+    return 0;
+}
+
+void float_cached_attention(const float *qkv, int64_t rows, int64_t heads, int64_t d, int64_t length, int64_t position,
+                            float *keys, float *values, float *out)
+{
+    struct attention a = {.length = length, .d = d, .position = position, .scale = 1.0f / sqrtf((float)d)};
+    pthread_once(&chosen, choose);
+    for (int64_t row = 0; row < rows; row++) {
+        a.q = qkv + 3 * row * heads * d;
+        a.k = a.q + heads * d;
+        a.v = a.k + heads * d;
+        a.key_cache = keys + row * heads * length * d;
+        a.value_cache = values + row * heads * length * d;
+        a.out = out + row * heads * d;
+        team_run(attention_task, &a, heads);
+    }
+}
+
 /* ---- entry points ---- */
 
 static int is_float(const char *dtype)
@@ -311,14 +340,7 @@ EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const
     const int64_t rows = shapes[0][0], in = shapes[0][1], out = shapes[1][0];
     if (shapes[1][1] != in || shapes[2][0] != rows || shapes[2][1] != out)
         return 3;
-    if (rows > FEW_ROWS && product_available())
-        return product(params[0], rows, in, params[1], out, params[2]) ? 4 : 0;
-    struct linear a = {.x = params[0], .w = params[1], .y = params[2], .rows = rows, .in = in, .out = out};
-    a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
-    a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;
-    pthread_once(&chosen, choose);
-    team_run(linear_task, &a, (out + a.outs_per_task - 1) / a.outs_per_task);
-    return 0;
+    return float_linear(params[0], rows, in, params[1], params[2], out) ? 4 : 0;
 }
 
 EXPORT int Lstm(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,

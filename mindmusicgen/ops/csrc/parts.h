@@ -68,6 +68,17 @@ struct sequence {
 /* Non-zero when there is no memory. */
 int sequence_attention(struct sequence *sequence);
 
+/* y [rows, out] = x [rows, in] . w [out, in] transposed, in float32; non-zero when there is no memory. */
+int float_linear(const float *x, int64_t rows, int64_t in, const float *w, float *y, int64_t out);
+
+/* Attention of one new column, qkv [rows, 3, heads, d], at a position of caches [rows, heads, length, d] that it is
+ * written into -> out [rows, heads, d]. */
+void float_cached_attention(const float *qkv, int64_t rows, int64_t heads, int64_t d, int64_t length, int64_t position,
+                            float *keys, float *values, float *out);
+
+/* The exact GELU in place. */
+void float_gelu(float *x, int64_t count);
+
 enum { NO_ACTIVATION, GELU, RELU };
 
 /* What a layer is. Without columns, x is one new column of a cache; with them, it is [pieces * columns, D], sequences of
