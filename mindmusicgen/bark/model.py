@@ -8,7 +8,7 @@ import os
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from ..checkpoint.config_file import config_errors
 from ..checkpoint.source import resolve
@@ -21,14 +21,14 @@ from ..ops.memory import release_free_memory
 from ..parts import Codec
 from ..runtime import device as devices
 from ..runtime.callers import Unfinished, serialised
-from ..runtime.compiled import compiled, fingerprint
+from ..runtime.compiled import fingerprint
 from ..runtime.telling import tell
 from ..torch_names import Habits
 from .checkpoint.folder import default_generation_config, fill, open_folder, save
 from .checkpoint.suno_files import CODEC_OF_BARK
+from .codec import CodecWindows
 from .config import STAGES, BarkConfig, check
-from .generator import SHORTEST, Speaker, looks_back
-from .settings import LONGEST
+from .generator import Speaker
 from .stages import Stages
 from .submodels import BarkCoarseModel, BarkFineModel, BarkSemanticModel, opening_bark
 
@@ -67,7 +67,7 @@ class BarkModel(Speaker, Habits, nn.Cell):
         self.set_train(False)
         if not empty:
             initial_codec_weights(_CodecHolder(self.codec_model))
-        self._to_audio = compiled(self.codec_model.to_audio, fingerprint(config.codec_config))
+        self._windows = CodecWindows(self.codec_model, fingerprint(config.codec_config))
         self._stages = Stages(self.semantic, self.coarse_acoustics, self.fine_acoustics)
         self._unfinished = Unfinished()
 
@@ -166,16 +166,8 @@ class BarkModel(Speaker, Habits, nn.Cell):
         raise InputError("a Bark is not called as a whole; call generate, or one of its stages, such as model.semantic")
 
     def _decoded(self, codes):
-        """Codes [K, frames] to audio [samples], in a graph of one length: what follows a frame does not change it."""
-        frames = codes.shape[1]
-        if not frames:
-            return np.zeros(0, np.float32)
-        if frames < SHORTEST or not looks_back(self.config.codec_config):
-            return self.codec_model.to_audio(Tensor(codes[None])).asnumpy()[0, 0]
-        longest = self._settings().frames(LONGEST)
-        room = -(-frames // longest) * longest
-        audio = self._to_audio(Tensor(np.pad(codes, ((0, 0), (0, room - frames)))[None])).asnumpy()[0, 0]
-        return audio[: len(audio) // room * frames].copy()
+        """Codes [K, frames] to audio [samples]."""
+        return self._windows.decode(codes) if codes.shape[1] else np.zeros(0, np.float32)
 
 
 def _stage_classes(quantization):

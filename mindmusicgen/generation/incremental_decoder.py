@@ -65,12 +65,12 @@ class IncrementalDecoder:
         self.received += codes.shape[2]
         joined = codes if self.codes is None else np.concatenate([self.codes, codes], axis=2)
         if self.state is None and joined.shape[2] > max(self.left, self.right):
-            joined = np.concatenate([_reflection(joined, self.left)[:, :, ::-1], joined], axis=2)
+            joined = np.concatenate([reflection(joined, self.left)[:, :, ::-1], joined], axis=2)
             layers, size = self.codec.config.num_lstm_layers, self.codec.decoder.layers[1].lstm.hidden_size
             zeros = Tensor(np.zeros((layers, codes.shape[0], size), np.float32))
             self.state = (zeros, zeros)
         if last and self.state is not None:
-            joined = np.concatenate([joined, _reflection(joined[:, :, ::-1], self.right)], axis=2)
+            joined = np.concatenate([joined, reflection(joined[:, :, ::-1], self.right)], axis=2)
         self.codes = joined
 
     def _advance(self, last):
@@ -102,6 +102,6 @@ class IncrementalDecoder:
         return audio[:, :, (first - start) * hop : (end - start) * hop]
 
 
-def _reflection(codes, count):
+def reflection(codes, count):
     """The `count` frames after the first: what a reflection repeats, in the order of the clip."""
     return codes[:, :, 1 : 1 + count]

@@ -8,6 +8,7 @@ from mindir_operations import operations
 from mindspore import Tensor, nn
 
 from mindmusicgen import BarkCoarseConfig, BarkConfig, BarkFineConfig, BarkModel, BarkSemanticConfig, EncodecConfig
+from mindmusicgen.bark.codec import Window
 from mindmusicgen.bark.decode_loop import CHUNK, SemanticGraphs, StageGraphs
 from mindmusicgen.bark.stages import FineGraphs
 
@@ -66,7 +67,10 @@ def pieces(model):
         yield f"{name} chunk", Filtered(graphs, "_chunk"), step
     window = (ints(1, 64, 8), ints() + 2, floats(1), floats(64))
     yield "fine pass", Piece(FineGraphs(model.fine_acoustics, CODES), "_predict"), window
-    yield "codec of Bark", Piece(model.codec_model, "to_audio"), (ints(1, 8, 40),)
+    codec = model.codec_model
+    (left, _), size = codec.decoder.layers[0].padding, codec.decoder.layers[1].lstm.hidden_size
+    before = (floats(2, 1, size), floats(2, 1, size), floats(1, codec.reach, size), ints())
+    yield "codec of Bark", Piece(Window(codec), "decode"), (ints(1, 8, left + 40), *before)
 
 
 def walk(folder, dtype):
