@@ -33,7 +33,7 @@
 #define STEPS 6                    /* whose tiles stay near while they are used: 36 KB of a block; best of 4 to 16 */
 #define PANEL_ROWS 256             /* of the result, in one task */
 #define PANEL_COLUMNS 128
-#define MOST_BYTES (16 << 20)      /* of the tiles of one matrix that are made at once */
+#define MOST_BYTES (8 << 20)       /* of the tiles of one matrix that are made at once */
 
 struct product {
     const float *x, *w; /* [rows, in], [out, in] */
