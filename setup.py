@@ -59,6 +59,7 @@ setup(
         "mindmusicgen": [
             "demo/*",
             "bark/digits/*",
+            "bark/doctor/*.npz",
             "bark/digits/speaker_embeddings/v2/*",
             "fonts/*",
             "musicgen/doctor/*.npz",

@@ -12,9 +12,10 @@ import mindspore as ms
 import numpy as np
 
 from mindmusicgen import MusicgenForConditionalGeneration, MusicgenProcessor
+from mindmusicgen.checkpoint.source import DEMO
+from mindmusicgen.doctor.golden import save
 from mindmusicgen.musicgen.doctor import golden
 from mindmusicgen.musicgen.doctor.stages import Stages
-from mindmusicgen.runtime.files import whole_file
 
 FEWEST = 25  # frames of greedy codes before a near-tie: more than one chunk
 
@@ -55,9 +56,7 @@ def main():
     uniforms, sampled = robust_uniforms(stages, states, mask, logits, np.random.default_rng(0))
     audio = stages.audio(codes[:1, :, : golden.AUDIO_FRAMES])
     arrays = run | {"logits": logits, "uniforms": uniforms, "sampled": sampled, "audio": audio}
-    arrays |= {"audio_codes": stages.audio_codes(audio), "fingerprint": np.array(golden.demo_fingerprint())}
-    with whole_file(golden.PATH) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    save(golden.PATH, DEMO, golden.BELONGING, arrays | {"audio_codes": stages.audio_codes(audio)})
     print(f"{golden.PATH}: {golden.PATH.stat().st_size / 1e3:.0f} kB, {certain} of {codes.shape[2]} frames certain")
 
 

@@ -178,6 +178,7 @@ class TestCommand:
         assert kept["installed"]["mindspore"] == ms.__version__ and float(kept["memory"]["at the peak"][:-3]) > 0.1
         names = [check["name"] for check in kept["checks"]]
         assert {"tokenizer", STEP, PROMPT, "decode loop", "sampling", "codec encoder"} < set(names)
+        assert {"Bark's tokenizer", "Bark's semantic stage", "Bark's fine stage"} < set(names)
         assert all(check["passed"] for check in kept["checks"]) and len(set(names)) == len(names) > 15
         assert 0 < kept["benchmark"]["step_ms"] < 10_000
 

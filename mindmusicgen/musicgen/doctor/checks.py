@@ -1,38 +1,11 @@
-"""The checks: every operator against its reference, then every stage of the demo model against golden values."""
-
-import dataclasses
-from collections.abc import Callable
+"""The checks: every stage of the demo model against golden values."""
 
 import numpy as np
 
+from ...doctor.stages import AUDIO_TOLERANCES, CHOICE_TOLERANCES, TOLERANCES, StageCheck, largest_error, part_different
 from . import golden
 
-# Largest error of the text states and the logits, as part of the largest golden value.
-TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 8e-2}
-# How far below the best guided logit a code may be that the compiled loop chose; the two are compiled differently.
-CHOICE_TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 8e-2}
-AUDIO_TOLERANCES = {"CPU": 1e-4, "Ascend": 2e-3}  # the codec is float32 everywhere; an NPU approximates exp and tanh
 AUDIO_CODES_TOLERANCE = 0.02  # part of the codes that may differ: what lies between two codes may fall to either
-
-
-@dataclasses.dataclass
-class StageCheck:
-    """A stage of the demo model; like an operator's check it has a name and `run() -> (error, tolerance)`.
-
-    Args:
-        name (str): for the table.
-        compute (Callable): returns the error, the tolerance and a remark.
-        detail (str): the remark of the last run.
-    """
-
-    name: str
-    compute: Callable
-    detail: str = ""
-
-    def run(self):
-        """(error, tolerance)"""
-        error, tolerance, self.detail = self.compute()
-        return error, tolerance
 
 
 def stage_checks(stages, gold, device, dtype, quick=False):
@@ -57,46 +30,31 @@ def stage_checks(stages, gold, device, dtype, quick=False):
         StageCheck("decoder, all columns at once", lambda: _logits(stages.prompt_logits, text, gold, dtype)),
         StageCheck("decode loop", lambda: _loop(stages, text, gold, device, dtype)),
         StageCheck("sampling", lambda: _sampling(stages, text, gold)),
-        StageCheck("codec decoder", lambda: (_error(stages.audio(clip), gold["audio"]), audio, "")),
+        StageCheck("codec decoder", lambda: (largest_error(stages.audio(clip), gold["audio"]), audio, "")),
         StageCheck("codec encoder", lambda: _audio_codes(stages, gold)),
     ]
     if quick:
         return checks
     checks.insert(5, StageCheck("decode loop after a prompt", lambda: _continuation(stages, text, gold, device, dtype)))
     pieces = StageCheck(
-        "codec decoder, in pieces", lambda: (_error(stages.audio_in_pieces(clip), gold["audio"]), audio, "")
+        "codec decoder, in pieces", lambda: (largest_error(stages.audio_in_pieces(clip), gold["audio"]), audio, "")
     )
     checks.insert(-1, pieces)
     return checks
 
 
-def _error(found, expected):
-    """Largest difference as part of the largest expected value; infinite for another shape or what is not finite."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-def _different(found, expected):
-    """Part of whole numbers that differ; 1 for another shape."""
-    pairs = list(zip(found, expected, strict=True))
-    if any(one.shape != other.shape for one, other in pairs):
-        return 1.0
-    return float(max((one != other).mean() for one, other in pairs))
-
-
 def _tokens(stages, gold):
-    return _different(stages.tokens(gold["prompts"]), (gold["ids"], gold["mask"])), 0.0, ""
+    return part_different(stages.tokens(gold["prompts"]), (gold["ids"], gold["mask"])), 0.0, ""
 
 
 def _compare(found, expected, dtype):
-    return _error(found, expected), TOLERANCES[dtype], ""
+    return largest_error(found, expected), TOLERANCES[dtype], ""
 
 
 def _logits(stage, text, gold, dtype):
     """Teacher-forced logits; the remark names the first column that is wrong."""
     found, expected = stage(*text, gold["codes"], golden.LOGIT_COLUMNS), gold["logits"]
-    error, tolerance = _error(found, expected), TOLERANCES[dtype]
+    error, tolerance = largest_error(found, expected), TOLERANCES[dtype]
     if found.shape != expected.shape or error <= tolerance:
         return error, tolerance, ""
     off = ~np.isfinite(found) | (np.abs(found - expected) > tolerance * np.abs(expected).max())
@@ -134,8 +92,8 @@ def _continuation(stages, text, gold, device, dtype):
 def _sampling(stages, text, gold):
     """Golden logits and uniforms must give the golden codes, in every dtype: sampling is float32."""
     found = stages.sampled(*text, gold["logits"], gold["uniforms"])
-    return _different([found], [gold["sampled"]]), 0.0, ""
+    return part_different([found], [gold["sampled"]]), 0.0, ""
 
 
 def _audio_codes(stages, gold):
-    return _different([stages.audio_codes(gold["audio"])], [gold["audio_codes"]]), AUDIO_CODES_TOLERANCE, ""
+    return part_different([stages.audio_codes(gold["audio"])], [gold["audio_codes"]]), AUDIO_CODES_TOLERANCE, ""

@@ -18,6 +18,8 @@ class Demo:
         InputError: if the golden values are missing, or of another demo.
     """
 
+    title = "The demo model against golden values"
+
     def __init__(self, device, dtype):
         self.device, self.dtype, self.gold = device, dtype, golden.load()
         model = MusicgenForConditionalGeneration.from_pretrained("demo", dtype=dtype)

@@ -4,15 +4,14 @@
 demo they belong to.
 """
 
-import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ...checkpoint.source import DEMO
-from ...errors import InputError
+from ...doctor import golden
 
+SCRIPT = "scripts/make_doctor_golden.py"  # writes the file
 PATH = Path(__file__).with_name("golden.npz")
 BELONGING = ("model.safetensors", "config.json", "tokenizer.json")  # files of the demo that the values depend on
 PROMPTS = (  # in pairs of different lengths; the script keeps the pair whose greedy choices are the least in doubt
@@ -30,14 +29,6 @@ AUDIO_FRAMES = 40  # of the first prompt's codes that the codec decodes
 SETTINGS = {"do_sample": False, "guidance_scale": 3.0, "max_new_tokens": NEW_COLUMNS}
 FILTERS = {"temperature": 0.9, "top_k": 50, "top_p": 0.95}  # of the sampling stage
 NEAR_TIE = {"CPU": 1e-5, "Ascend": 1e-3}  # of the largest guided logit: codes nearer to each other may change places
-
-
-def demo_fingerprint(folder=DEMO):
-    """SHA-256 of the demo's files that golden values depend on."""
-    digest = hashlib.sha256()
-    for name in BELONGING:
-        digest.update((Path(folder) / name).read_bytes())
-    return digest.hexdigest()
 
 
 def certain_frames(margins, device="CPU"):
@@ -76,13 +67,4 @@ def load(path=PATH, folder=DEMO):
     Raises:
         InputError: if the file is missing, damaged, or belongs to another demo model.
     """
-    again = "reinstall mindmusicgen (in its repository: python scripts/make_doctor_golden.py)"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        made_for = str(arrays.pop("fingerprint"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"the doctor's golden values in {path} cannot be read; {again}") from error
-    if made_for != demo_fingerprint(folder):
-        raise InputError(f"the doctor's golden values belong to another demo model than the one in {folder}; {again}")
-    return arrays
+    return golden.load(path, folder, BELONGING, SCRIPT)
