@@ -111,7 +111,10 @@ def _processor(folder):
             if extractor is not None and kind.extractor == extractor:
                 return kind.processor
     kind = kind_of(folder) if folder.layout in FOREIGN or folder.has("config.json") else None
-    return KINDS[kind if kind in KINDS else next(iter(KINDS))].processor
+    found = KINDS[kind if kind in KINDS else next(iter(KINDS))]
+    if not found.processor:
+        raise InputError(f"{clip(folder)} holds a {found.model}, which takes texts as they are; it needs no processor")
+    return found.processor
 
 
 class AutoConfig:

@@ -12,7 +12,7 @@ class Kind:
 
     Attributes:
         room (str): the family's folder in this package.
-        config, model, processor (str): names of classes at the top of this package.
+        config, model, processor (str): names of classes at the top of this package; "" for what it does not have.
         extractor (str): feature_extractor_type of its preprocessor_config.json, if it has one.
         published (str): how the names of its models on the hub begin, whose sizes are known without a download.
         parts (dict[str, str]): its networks: what the whole calls each, and the model_type of a config of its own.
@@ -48,6 +48,7 @@ KINDS = {
         _MUSICGEN | {"decoder": "musicgen_melody_decoder"},
     ),
     "bark": Kind("bark", "BarkConfig", "BarkModel", "BarkProcessor", published="suno/bark"),
+    "musicldm": Kind("musicldm", "", "MusicLDMPipeline", "", published="ucsd-reach/musicldm"),  # no config.json
 }
 PART_CONFIGS = {  # model_type of the config of one network: its class at the top of this package
     "t5": "T5Config",
@@ -58,9 +59,13 @@ PART_CONFIGS = {  # model_type of the config of one network: its class at the to
     "coarse_acoustics": "BarkCoarseConfig",
     "fine_acoustics": "BarkFineConfig",
 }
-CONFIGS = {kind: found.config for kind, found in KINDS.items()} | PART_CONFIGS
+CONFIGS = {kind: found.config for kind, found in KINDS.items() if found.config} | PART_CONFIGS
 FIRST_EXPORTED = "musicgen"  # the kind of MindIR files whose manifest names none: there was no other
-FOREIGN = {"audiocraft": "musicgen", "suno": "bark"}  # layouts of folders that say no model_type: what they hold
+FOREIGN = {
+    "audiocraft": "musicgen",
+    "suno": "bark",
+    "diffusers": "musicldm",
+}  # layouts of folders that say no model_type: what they hold
 
 
 def room(kind, module):

@@ -21,6 +21,10 @@ SHIPPED = {"demo": PACKAGE / "demo", "digits": PACKAGE / "bark" / "digits"}  # m
 DEMO = SHIPPED["demo"]
 NATIVE = "mindspore_model.safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
+DIFFUSERS_INDEX = "model_index.json"  # instead of a config.json: each part has a folder of its own
+DIFFUSERS_LAYOUT = "diffusers"
+DIFFUSERS_PARTS = ("scheduler", "tokenizer", "feature_extractor", "text_encoder", "vae", "vocoder", "unet")
+DIFFUSERS_SINGLE = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")  # of those of diffusers' own
 INDEX = ".index.json"  # behind the name of one file: where its tensors lie if it was written in several, the shards
 AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
 AUDIOCRAFT_LAYOUT = "audiocraft"  # what `ModelFolder.layout` calls it
@@ -62,11 +66,14 @@ class ModelFolder(str):
 
     @property
     def layout(self):
-        """How weights are laid out: "mindspore", "transformers", "audiocraft" or "suno"; transformers' without any."""
+        """How weights are laid out: "mindspore", "transformers", "audiocraft", "suno" or "diffusers"; transformers'
+        without any."""
         return self.once("layout", self._layout)
 
     def _layout(self):
         names = files_in(self)
+        if DIFFUSERS_INDEX in names and "config.json" not in names:
+            return DIFFUSERS_LAYOUT
         form = weights_form(names)
         if form is None:
             foreign = {AUDIOCRAFT_LAYOUT: AUDIOCRAFT, SUNO_LAYOUT: () if "config.json" in names else SUNO}
@@ -181,9 +188,12 @@ def _download(model, options, weights):
     def fetch(chosen):
         return snapshot_download(model, allow_patterns=list(map(glob.escape, chosen)), **options)
 
-    parts = ("", *AUDIOCRAFT_PARTS)
+    diffusers = DIFFUSERS_INDEX in names and "config.json" not in names
+    parts = ("", *(DIFFUSERS_PARTS if diffusers else AUDIOCRAFT_PARTS))
     folder = fetch([name for name in names if name.endswith(SMALL_FILES) and _parent(name) in parts])
-    if weights or weights_form(names) is None:  # audiocraft's settings are in its weights
+    if diffusers and weights:
+        fetch([file for part in DIFFUSERS_PARTS for file in _weights(names, folder, part + "/")])
+    elif weights or weights_form(names) is None:  # audiocraft's settings are in its weights
         chosen = _weights(names, folder)
         last = [name for name in chosen if not _parent(name) and name != AUDIOCRAFT[1]]
         if len(last) < len(chosen):  # what is opened first comes last
@@ -224,7 +234,7 @@ def _parent(name):
 
 def weights_form(names):
     """Which of a folder's files is opened: one with all weights, or an index of shards; None if there is neither."""
-    for name in (NATIVE, *SINGLE):
+    for name in (NATIVE, SINGLE[0], DIFFUSERS_SINGLE[0], SINGLE[1], DIFFUSERS_SINGLE[1]):
         for form in (name, name + INDEX):
             if form in names:
                 return form
@@ -260,6 +270,8 @@ def missing_file(folder):
     """The first file that a downloaded model lacks; None if all that it is opened from has arrived."""
     names = files_in(folder)
     form = weights_form(names)
+    if DIFFUSERS_INDEX in names and "config.json" not in names:
+        return _missing_of_parts(folder)
     if form is None and any(name in names for name in AUDIOCRAFT):
         needed = [AUDIOCRAFT[0], *([] if os.path.isdir(os.path.join(folder, "encodec")) else AUDIOCRAFT[1:])]
     elif form is None:
@@ -267,6 +279,19 @@ def missing_file(folder):
     else:
         needed = ["config.json", *_files_of(folder, form)]
     return next((name for name in needed if name not in names), None)
+
+
+def _missing_of_parts(folder):
+    """The same of a folder in diffusers' layout; its small files came before any weights."""
+    for part in DIFFUSERS_PARTS[3:]:
+        inside = os.path.join(folder, part)
+        names = files_in(inside) if os.path.isdir(inside) else []
+        form = weights_form(names)
+        needed = ["config.json", *(_files_of(inside, form) if form else DIFFUSERS_SINGLE[:1])]
+        found = next((f"{part}/{name}" for name in needed if name not in names), None)
+        if found:
+            return found
+    return None
 
 
 def open_weights(folder):
@@ -281,12 +306,10 @@ def open_weights(folder):
     Raises:
         InputError: if there are no weights, a shard is missing, or a file is damaged.
     """
-    for name in SINGLE:
-        path = os.path.join(folder, name)
-        if os.path.isfile(path):
-            return open_file(path)
-        if os.path.isfile(path + INDEX):
-            return open_shards(folder, path + INDEX)
+    form = weights_form([name for name in files_in(folder) if not name.startswith(NATIVE)])
+    if form is not None:
+        path = os.path.join(folder, form)
+        return open_shards(folder, path) if form.endswith(INDEX) else open_file(path)
     raise InputError(f"{folder} holds no weights: expected {' or '.join(SINGLE)}, whole or in shards")
 
 

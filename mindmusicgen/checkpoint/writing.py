@@ -20,6 +20,7 @@ COMPANIONS = (
     "spiece.model",
 )
 CONFIG, MANIFEST = "config.json", "manifest.json"
+CONFIGS = (CONFIG, "model_index.json")  # what a folder is known by
 
 
 @contextlib.contextmanager
@@ -69,13 +70,15 @@ def _replace(partial, folder):
     The old config goes first and the new one comes last: a folder without it is refused, should this be interrupted.
     """
     new, old = os.listdir(partial), os.listdir(folder)
-    stale = [CONFIG] if CONFIG in new and CONFIG in old else []
+    stale = [name for name in CONFIGS if name in new and name in old]
     for patterns in (WEIGHTS, COMPANIONS):
         if _matching(new, patterns):
             stale += sorted(set(_matching(old, patterns)) - set(new))
     for name in stale:
         os.remove(os.path.join(folder, name))
-    for name in sorted(new, key=lambda name: (name == CONFIG, name)):
+    for name in sorted(new, key=lambda name: (name in CONFIGS, name)):
+        if os.path.isdir(os.path.join(folder, name)) and not os.path.islink(os.path.join(folder, name)):
+            shutil.rmtree(os.path.join(folder, name))  # a part with a folder of its own
         os.replace(os.path.join(partial, name), os.path.join(folder, name))
 
 

@@ -114,8 +114,7 @@ class Scheduler:
                 raise InputError(f"{name} sets {field} to {shown(value)}; expected {ELSEWHERE[field]!r}")
             if field not in known and field not in ELSEWHERE and field not in UNUSED and field[:1] != "_":
                 raise InputError(f"{name} does not know {shown(field)}{nearest(field, known)}")
-        self.config = SchedulerConfig(known | {key: fields[key] for key in known if key in fields})
-        self.others = {key: value for key, value in fields.items() if key not in known}  # of other classes
+        self.config = SchedulerConfig(known | {key: fields[key] for key in fields if key[:1] != "_"})  # others' too
         self._check()
         self.alphas = _alphas(self.config)  # [1000], the cumulative products
 
@@ -151,7 +150,7 @@ class Scheduler:
 
     def to_dict(self):
         """What a scheduler_config.json holds."""
-        return {"_class_name": type(self).__name__, **self.others, **self.config}
+        return {"_class_name": type(self).__name__, **self.config}
 
     def table(self, steps, eta=0.0):
         """The coefficients of a run.

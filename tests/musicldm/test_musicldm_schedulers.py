@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from mindmusicgen.musicldm.schedulers import SCHEDULERS, STATE, DDIMScheduler, PNDMScheduler, advance, read_scheduler
+from mindmusicgen.musicldm.schedulers import (
+    SCHEDULERS,
+    STATE,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    PNDMScheduler,
+    advance,
+    read_scheduler,
+)
 
 NAMES = ("ddim", "pndm", "lms", "euler", "dpm")
 ROUNDING = {"dpm_30": 1.5e-6}  # diffusers' float32 is 0.9e-6 from the same in double precision, the table 0.4e-6
@@ -55,6 +63,8 @@ def test_from_config_and_back(golden):
     assert ddim.config.beta_end == ddim.config["beta_end"] == 0.0195 and ddim.config.steps_offset == 1
     assert ddim.to_dict() | config == ddim.to_dict() | {"_diffusers_version": "0.35.2"}
     there = PNDMScheduler.from_config(ddim.config, skip_prk_steps=True)
+    there = DPMSolverMultistepScheduler.from_config(there.config)  # which has no set_alpha_to_one of its own
+    there = PNDMScheduler.from_config(there.config)
     back = DDIMScheduler.from_config(there.config)
     assert np.array_equal(back.table(7).matrices, ddim.table(7).matrices)
     assert len(there.table(5).timesteps) == 6 and len(PNDMScheduler().table(5).timesteps) == 14

@@ -6,23 +6,15 @@ import os
 from ...checkpoint import huggingface
 from ...checkpoint.config_file import check_weights, config_errors
 from ...checkpoint.json_file import read_json
-from ...checkpoint.source import INDEX, open_file, open_shards
+from ...checkpoint.source import open_weights
 from ...clap import folder as clap_folder
 from ...clap.config import read_config
 from ...clap.text import TextEncoder
-from ...errors import InputError
 from .. import config as configs
 from ..unet import UNet
 from ..vae import VaeDecoder
 from ..vocoder import Vocoder
 from . import names
-
-FILES = {  # of each subfolder, the first that is there is opened
-    "text_encoder": ("model.safetensors", "pytorch_model.bin"),
-    "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    "vocoder": ("model.safetensors", "pytorch_model.bin"),
-}
 
 
 def config_path(folder, part):
@@ -30,27 +22,15 @@ def config_path(folder, part):
     return os.path.join(folder, part, "config.json")
 
 
-def open_part(folder, part):
-    """The tensors of a part, unread.
-
-    Args:
-        folder (str): of the whole model.
-        part (str): "text_encoder", "unet", "vae" or "vocoder".
-
-    Returns:
-        dict[str, LazyTensor]
+def read_part(folder, part):
+    """The config of a part: "text_encoder", "unet", "vae" or "vocoder".
 
     Raises:
-        InputError: if there are none, or the file is damaged.
+        InputError: if the file is missing or damaged, or asks for what is not built here.
     """
-    inside = os.path.join(folder, part)
-    for name in FILES[part]:
-        path = os.path.join(inside, name)
-        if os.path.isfile(path):
-            return open_file(path)
-        if os.path.isfile(path + INDEX):
-            return open_shards(inside, path + INDEX)
-    raise InputError(f"{inside} holds no weights: expected {' or '.join(FILES[part])}")
+    read = {"text_encoder": read_config, "unet": configs.read_unet, "vae": configs.read_vae}
+    path = config_path(folder, part)
+    return read.get(part, configs.read_vocoder)(read_json(path), path)
 
 
 def make_unet(folder, dtype, tensors=None):
@@ -64,22 +44,19 @@ def make_unet(folder, dtype, tensors=None):
     Raises:
         InputError: if the config asks for what is not built, or the weights do not fit it.
     """
-    path = config_path(folder, "unet")
-    config = configs.read_unet(read_json(path), path)
+    config = read_part(folder, "unet")
     return _filled(folder, "unet", lambda: UNet(config, dtype), names.UNET, None, tensors)
 
 
 def make_vae(folder, tensors=None):
     """The autoencoder's decoder of a folder; as `make_unet`."""
-    path = config_path(folder, "vae")
-    config = configs.read_vae(read_json(path), path)
+    config = read_part(folder, "vae")
     return _filled(folder, "vae", lambda: VaeDecoder(config), names.VAE, names.VAE_UNUSED, tensors)
 
 
 def make_vocoder(folder, tensors=None):
     """The vocoder of a folder; as `make_unet`."""
-    path = config_path(folder, "vocoder")
-    config = configs.read_vocoder(read_json(path), path)
+    config = read_part(folder, "vocoder")
     return _filled(folder, "vocoder", lambda: Vocoder(config), names.VOCODER, names.VOCODER_UNUSED, tensors)
 
 
@@ -89,9 +66,8 @@ def make_text_encoder(folder, tensors=None):
     Returns:
         ClapConfig of both sides, TextEncoder
     """
-    path = config_path(folder, "text_encoder")
-    config = read_config(read_json(path), path)
-    tensors = open_part(folder, "text_encoder") if tensors is None else tensors
+    path, config = config_path(folder, "text_encoder"), read_part(folder, "text_encoder")
+    tensors = open_weights(os.path.join(folder, "text_encoder")) if tensors is None else tensors
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(clap_folder.TEXT)}
     made = _made(path, lambda: TextEncoder(config.text), own)
     clap_folder.fill(made, tensors, os.path.join(folder, "text_encoder"), clap_folder.TEXT_NAMES, clap_folder.TEXT)
@@ -107,7 +83,7 @@ def _made(path, make, tensors):
 
 
 def _filled(folder, part, make, renames, unused, tensors):
-    tensors = open_part(folder, part) if tensors is None else tensors
+    tensors = open_weights(os.path.join(folder, part)) if tensors is None else tensors
     network = _made(config_path(folder, part), make, tensors)
     plan = names.plan(network, renames)
     source = os.path.join(folder, part)
