@@ -44,6 +44,7 @@ _WHERE = {
     "BarkCoarseConfig": "bark.config",
     "BarkFineConfig": "bark.config",
     "MusicLDMPipeline": "musicldm.model",
+    "Scorer": "clap.scorer",
     "AudioPipelineOutput": "musicldm.model",
     "DDIMScheduler": "musicldm.schedulers",
     "PNDMScheduler": "musicldm.schedulers",

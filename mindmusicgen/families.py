@@ -48,7 +48,7 @@ KINDS = {
         _MUSICGEN | {"decoder": "musicgen_melody_decoder"},
     ),
     "bark": Kind("bark", "BarkConfig", "BarkModel", "BarkProcessor", published="suno/bark"),
-    "musicldm": Kind("musicldm", "", "MusicLDMPipeline", "", published="ucsd-reach/musicldm"),  # no config.json
+    "musicldm": Kind("musicldm", "", "MusicLDMPipeline", ""),  # no config.json
 }
 PART_CONFIGS = {  # model_type of the config of one network: its class at the top of this package
     "t5": "T5Config",

@@ -127,7 +127,9 @@ def test_public_names_stay(module):
 
 
 def test_names_of_families_exist():
-    names = {*CONFIGS.values(), *(one.model for one in KINDS.values()), *(one.processor for one in KINDS.values())}
+    names = {*CONFIGS.values(), *(one.model for one in KINDS.values()), *(one.processor for one in KINDS.values())} - {
+        ""
+    }
     assert names <= set(mindmusicgen.__all__)
     for kind, one in KINDS.items():
         assert mindmusicgen.__dict__.get(one.model, getattr(mindmusicgen, one.model)).model_type == kind

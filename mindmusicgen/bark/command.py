@@ -15,6 +15,7 @@ from . import settings, speech
 from .presets import fitting
 from .processing import BarkProcessor
 
+OF_DIFFUSION = ("steps", "scheduler", "candidates")
 OF_MUSIC = ("guidance_scale", "extend_stride", "audio", "melody", "negative_prompt")
 
 
@@ -140,6 +141,7 @@ def _is_dialogue(job):
 
 def _check(job):
     """Refuse what needs no look at the model."""
+    job.refuse(OF_DIFFUSION, "models such as ucsd-reach/musicldm")
     job.refuse(OF_MUSIC, "models of music, such as facebook/musicgen-small")
     if not job.prompts:
         raise InputError("Bark needs a text; say what is to be spoken, such as 'Hello [laughs]'")

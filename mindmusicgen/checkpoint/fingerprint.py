@@ -9,6 +9,7 @@ from ..runtime.telling import quoted, tell
 
 SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
 PAGE = 4096
+PARTS = ("model_index.json", "*/*.json", "*/*.safetensors", "*/*.bin")  # where each part has a folder of its own
 CONTENTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.th", "tokenizer.json", "spiece.model")
 
 
@@ -30,8 +31,10 @@ def checked_fingerprint(folder, job):
 
 def fingerprint(folder):
     """Twelve hex digits that change when a model's files do; of large files a sample is read."""
-    digest = hashlib.sha256()
-    for path in sorted({path for name in CONTENTS for path in glob.glob(os.path.join(glob.escape(folder), name))}):
+    digest, names = hashlib.sha256(), CONTENTS
+    if os.path.isfile(os.path.join(folder, PARTS[0])):
+        names = PARTS
+    for path in sorted({path for name in names for path in glob.glob(os.path.join(glob.escape(folder), name))}):
         size = os.path.getsize(path)
         digest.update(f"{os.path.basename(path)} {size} ".encode())
         with open(path, "rb") as file:

@@ -126,6 +126,8 @@ def _audio(values, path, size):
     window = fields.whole("window_size", 8, (2, 64))
     if spec % bins or spec % (patch << (len(depths) - 1)):
         fields.refuse("spec_size", f"a multiple of num_mel_bins {bins} and of {patch << (len(depths) - 1)}")
+    if spec // patch >> (len(depths) - 1) < window:
+        fields.refuse("window_size", f"at most {spec // patch >> (len(depths) - 1)}, the side of the last stage")
     made = AudioConfig(
         window_size=window,
         num_mel_bins=bins,

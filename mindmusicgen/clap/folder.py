@@ -1,5 +1,6 @@
 """Weights of CLAP's two sides: which tensors of a ClapModel's folder make up which parameter."""
 
+import math
 import re
 
 from ..checkpoint import huggingface
@@ -18,6 +19,22 @@ TEXT_NAMES = (  # of parameters here, and what takes their place
     (r"\.intermediate\.", ".intermediate.dense."),
     (r"^pooler\.", "text_model.pooler.dense."),
     (r"^linear(\d)\.", r"text_projection.linear\1."),
+)
+AUDIO_NAMES = (
+    (r"^(mean|variance)$", r"audio_model.audio_encoder.batch_norm.running_\1"),
+    (r"^(weight|bias)$", r"audio_model.audio_encoder.batch_norm.\1"),
+    (r"running_variance$", "running_var"),
+    (r"^patches\.", "audio_model.audio_encoder.patch_embed.proj."),
+    (r"^patch_norm\.", "audio_model.audio_encoder.patch_embed.norm."),
+    (r"^norm\.", "audio_model.audio_encoder.norm."),
+    (r"^stages\.(\d+)\.(norm|reduction)\.", r"audio_model.audio_encoder.layers.\1.downsample.\2."),
+    (r"^stages\.", "audio_model.audio_encoder.layers."),
+    (r"\.(relative_position_bias_table)$", r".attention.self.\1"),
+    (r"\.output\.", ".output.dense."),
+    (r"\.qkv\.", ".attention.self.qkv."),
+    (r"\.attended\.", ".attention.output.dense."),
+    (r"\.intermediate\.", ".intermediate.dense."),
+    (r"^linear(\d)\.", r"audio_projection.linear\1."),
 )
 QKV = ("query", "key", "value")
 TEXT, AUDIO = ("text_model.", "text_projection."), ("audio_model.", "audio_projection.")
@@ -46,6 +63,12 @@ def plan(network, names):
             made[name] = [
                 Piece((stored.replace(".qkv.", f".{part}."),), slice(i * rows, (i + 1) * rows))
                 for i, part in enumerate(QKV)
+            ]
+        elif stored.endswith("patch_embed.proj.weight"):
+            side = math.isqrt(parameter.shape[1])
+            shape = (-1, 1, side, side)
+            made[name] = [
+                Piece((stored,), pack=lambda w: w.reshape(len(w), -1), unpack=lambda w, s=shape: w.reshape(s))
             ]
         else:
             made[name] = [Piece((stored,))]

@@ -16,6 +16,8 @@ KINDS = {  # what a recipe may hold, in the order of a message
     "audio": list,
     "melody": list,
     "voice": list,
+    "steps": int,
+    "scheduler": str,
     "long": bool,
     "quantization": str,
     "normalize": str,
@@ -34,6 +36,7 @@ KINDS = {  # what a recipe may hold, in the order of a message
 LENGTH = ("duration", "max_new_tokens")
 SAMPLING = ("temperature", "top_k", "top_p")
 TAKEN = ("dtype", "negative_prompt", "quantization", "guidance_scale", *SAMPLING, "extend_stride", "seed")
+TAKEN += ("steps", "scheduler")
 
 
 def read_recipe(path):

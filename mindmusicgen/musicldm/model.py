@@ -1,7 +1,7 @@
 """MusicLDM as its users know it: `from_pretrained`, a call with prompts, `save_pretrained`.
 
-A prompt becomes a vector (CLAP); noise becomes latents, step by step (the UNet and a scheduler); these a spectrogram (the
-autoencoder), and that sound (the vocoder). Chen et al., arXiv:2308.01546; AudioLDM, arXiv:2301.12503, is the same.
+A prompt becomes a vector (CLAP); noise becomes latents, step by step (the UNet and a scheduler); these a spectrogram
+(the autoencoder), and that sound (the vocoder). Chen et al., arXiv:2308.01546; AudioLDM, arXiv:2301.12503, is the same.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..clap.scorer import open_scorer, ranked
 from ..dtypes import resolve_dtype
 from ..errors import InputError, shown
 from ..habits import opening
@@ -20,6 +21,7 @@ from ..runtime.compiled import compiled, fingerprint
 from ..runtime.telling import tell
 from . import settings
 from .checkpoint import folder as folders
+from .checkpoint import networks
 from .progress import Work
 from .schedulers import STATE, Scheduler
 
@@ -86,7 +88,7 @@ class MusicLDMPipeline(Single):
         vae (VaeDecoder): latents to spectrograms.
         text_encoder (TextEncoder): prompts to vectors.
         tokenizer (PromptTokenizer): prompts to tokens.
-        feature_extractor (dict): the settings of CLAP's audio side, for ranking; None without one.
+        feature_extractor (FeatureConfig): how CLAP's audio side reads recordings, for ranking; None without one.
         unet (UNet): predicts noise.
         scheduler (Scheduler): may be replaced at any time, `pipe.scheduler = X.from_config(pipe.scheduler.config)`.
         vocoder (Vocoder): spectrograms to sound.
@@ -104,7 +106,7 @@ class MusicLDMPipeline(Single):
         self.vae, self.text_encoder, self.tokenizer = vae, text_encoder, tokenizer
         self.feature_extractor, self.unet, self.scheduler, self.vocoder = feature_extractor, unet, scheduler, vocoder
         folders.check_parts(self)
-        self.scoring = None
+        self.scoring = None  # the scorer, once it is needed
         self.folder = None  # where it was opened: what is not computed here is saved from there
         self._embed = compiled(text_encoder.construct, fingerprint(text_encoder.config))
         key = fingerprint(unet.config, str(unet.dtype))
@@ -290,7 +292,7 @@ class MusicLDMPipeline(Single):
         """
         asked = {name: value for name, value in locals().items() if name not in ("self", "return_dict", "progress")}
         request = settings.resolve(self, asked)
-        folders.check_scoring(self, request)
+        ranking = folders.check_scoring(self, request)
         with alone() as interrupts, self._unfinished.piece() as stopped:
             self._unfinished.works(stopped)
             with Work(request, progress, stopped, interrupts) as work:
@@ -300,6 +302,8 @@ class MusicLDMPipeline(Single):
             scores, seeds = None, request.seeds
             if output_type == "latent":
                 made = settings.as_diffusers(made)
+            elif ranking:
+                made, scores, seeds = self._ranked(made, request)
         made = Tensor(made) if output_type == "ms" else made
         return AudioPipelineOutput(made, scores, seeds) if return_dict else (made,)
 
@@ -346,8 +350,8 @@ class MusicLDMPipeline(Single):
             state, total = step(state, fresh, vectors, time, scale, matrix, guidance)
             if not np.isfinite(total.asnumpy()):
                 raise InputError(
-                    f"the latents are not finite after step {call + 1} of {calls}: the checkpoint is damaged, dtype too "
-                    "narrow, or guidance_scale too large"
+                    f"the latents are not finite after step {call + 1} of {calls}: the checkpoint is damaged, "
+                    "dtype too narrow, or guidance_scale too large"
                 )
             done = call - (calls - table.steps)  # PNDM's first calls are no steps of their own
             shown_now = request.callback is not None and done >= 0 and done % request.callback_steps == 0
@@ -372,7 +376,32 @@ class MusicLDMPipeline(Single):
     @property
     def can_rank(self):
         """Whether the checkpoint's text encoder has an audio side, which compares sound with prompts."""
-        return self.scoring is not None and self.folder is not None
+        return self.folder is not None and networks.read_part(self.folder, "text_encoder").audio is not None
+
+    @property
+    def scorer(self):
+        """What ranks; opened when it is first needed.
+
+        Raises:
+            InputError: if the checkpoint has no audio side, or lacks feature_extractor.
+        """
+        if self.folder is None:
+            raise InputError("this pipeline was put together from parts; one that from_pretrained has opened can rank")
+        if self.scoring is None:
+            places = map(self.folder.file, ("text_encoder", "tokenizer", "feature_extractor"))
+            self.scoring = open_scorer(*places, self.text_encoder)
+        return self.scoring
+
+    def _ranked(self, audio, request):
+        """The waveforms of each prompt, the best first; their scores [prompts, n]; and their seeds."""
+        order, scores = [], []
+        for number, prompt in enumerate(request.prompts):
+            own = np.arange(number * request.copies, (number + 1) * request.copies)
+            found = self.scorer.scores(prompt, audio[own], self.sampling_rate)
+            best = ranked(found)
+            order.extend(own[best])
+            scores.append(found[best])
+        return audio[order], np.stack(scores), tuple(request.seeds[row] for row in order)
 
 
 def _one(value):

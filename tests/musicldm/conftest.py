@@ -32,6 +32,34 @@ def golden():
     return GoldenMusicLDM()
 
 
+@pytest.fixture(scope="session")
+def pipe(golden):
+    from mindmusicgen import MusicLDMPipeline
+
+    return MusicLDMPipeline.from_pretrained(golden.folder)
+
+
+@pytest.fixture
+def ddim(golden, pipe):
+    """The pipeline with its own scheduler."""
+    from mindmusicgen import DDIMScheduler
+
+    pipe.scheduler = DDIMScheduler.from_config(golden.json("scheduler/scheduler_config.json"))
+    return pipe
+
+
+@pytest.fixture
+def unstepped(ddim, monkeypatch):
+    """The pipeline without its UNet, whose graphs take long to compile: the noise itself becomes sound."""
+    from mindmusicgen.musicldm.settings import Noise
+
+    def latents(request, work):
+        return Noise(request.seeds, (8, request.lines, ddim.columns)).draw()
+
+    monkeypatch.setattr(ddim, "_latents", latents)
+    return ddim
+
+
 @pytest.fixture
 def near():
     """A function that compares arrays relative to the largest of what is expected."""

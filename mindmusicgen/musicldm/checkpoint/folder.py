@@ -1,4 +1,4 @@
-"""MusicLDM's folders in diffusers' layout: model_index.json and a folder for each part; opening one, and writing one."""
+"""MusicLDM's folders in diffusers' layout, a folder for each part: opening one, and writing one."""
 
 import json
 import os
@@ -13,10 +13,11 @@ from ...checkpoint.shards import METADATA
 from ...checkpoint.source import DIFFUSERS_INDEX, open_weights, resolve
 from ...checkpoint.writing import whole_folder
 from ...clap import folder as clap_folder
+from ...clap.features import read_features
+from ...clap.prompts import PromptTokenizer
 from ...errors import InputError, clip, shown
 from ...habits import dtype_name, saving
 from ...runtime.telling import tell
-from ..processing import PromptTokenizer
 from ..schedulers import read_scheduler
 from . import names, networks
 
@@ -71,10 +72,9 @@ def open_parts(folder, dtype, scheduler=None):
     """
     if scheduler is None:
         scheduler = read_scheduler(folder.json(SCHEDULER), folder.file(SCHEDULER))
-    extractor = folder.json(EXTRACTOR) if folder.has(EXTRACTOR) else None
-    for part in WEIGHTS:
-        networks.read_part(folder, part)
-    clap, text_encoder = networks.make_text_encoder(folder)
+    extractor = read_features(folder.json(EXTRACTOR), folder.file(EXTRACTOR)) if folder.has(EXTRACTOR) else None
+    clap = [networks.read_part(folder, part) for part in WEIGHTS][0]
+    _, text_encoder = networks.make_text_encoder(folder)
     return {
         "tokenizer": PromptTokenizer(folder.file("tokenizer"), clap.text.longest, clap.text.pad_token_id),
         "scheduler": scheduler,
@@ -167,17 +167,19 @@ def _all_names(piece):
 
 
 def check_scoring(pipe, request):
-    """Tell, or refuse, before any work, if several waveforms of a prompt cannot be ranked.
+    """Whether waveforms will be ranked; tell, or refuse, before any work, if several of a prompt cannot be.
 
     Raises:
         InputError: if the checkpoint has what ranks, but not how recordings are prepared for it.
     """
     if request.copies == 1 or request.prompts is None or request.output_type == "latent":
-        return
+        return False
     if not pipe.can_rank:
         tell("the waveforms are not ranked: this checkpoint's text encoder has no audio side", error=True)
-    elif pipe.feature_extractor is None:
+        return False
+    if pipe.feature_extractor is None:
         raise InputError(
             "num_waveforms_per_prompt above 1 ranks, for which the model's folder lacks feature_extractor; download it "
             "again, or give prompt_embeds"
         )
+    return True

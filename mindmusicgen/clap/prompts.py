@@ -3,8 +3,7 @@
 import os
 
 import numpy as np
-from tokenizers import Tokenizer, processors
-from tokenizers.implementations import ByteLevelBPETokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from ..checkpoint.json_file import read_json
 from ..errors import InputError, shown
@@ -75,7 +74,8 @@ def _backend(folder):
     files = [os.path.join(folder, name) for name in ("vocab.json", "merges.txt")]
     if not all(map(os.path.isfile, files)):
         raise InputError(f"{folder} has no tokenizer: expected {JSON}, or vocab.json and merges.txt")
-    made = ByteLevelBPETokenizer(*files)._tokenizer
+    made = Tokenizer(models.BPE.from_file(*files))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     begin, end = (made.token_to_id(token) for token in (BEGIN, END))
     if begin is None or end is None:
         raise ValueError(f"it has no {BEGIN} or no {END}")

@@ -1,0 +1,118 @@
+"""`mindmusicgen generate` for MusicLDM: what was asked for, checked before a model is opened; and a piece's recipe."""
+
+import contextlib
+from dataclasses import dataclass
+
+from .. import __version__
+from ..arguments import number, resolve_seeds
+from ..checkpoint.fingerprint import checked_fingerprint
+from ..errors import InputError, whole_number
+from ..sound.recipe import bare_name
+from . import settings
+from .checkpoint.folder import SCHEDULER, resolve_pipeline
+from .model import MusicLDMPipeline
+from .schedulers import SHORT, read_scheduler
+
+OF_CODES = "max_new_tokens extend_stride audio melody mindir codes plot temperature top_k top_p greedy quantization"
+OF_CODES += " voice long save_voice"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job, checked, and the model that does it.
+
+    Attributes:
+        model (MusicLDMPipeline): opened.
+        prompts (list[str]): a text for each piece.
+        candidates (int): waveforms that are made for each piece, of which the best is kept.
+        options (dict): arguments of the call.
+        seeds (tuple[int]): of the pieces.
+        made_by (dict): model, weights and dtype, for the recipe.
+    """
+
+    model: MusicLDMPipeline
+    prompts: list
+    candidates: int
+    options: dict
+    seeds: tuple
+    made_by: dict
+
+    def make(self):
+        """The pieces: a list of (audio [1, samples], no codes, seed); candidates' seeds follow that of the piece."""
+        if self.candidates == 1:
+            made = self.model(self.prompts, seed=self.seeds, **self.options)
+            return [(clip[None], None, seed) for clip, seed in zip(made.audios, self.seeds, strict=True)]
+        pieces = []
+        for prompt, seed in zip(self.prompts, self.seeds, strict=True):
+            made = self.model(prompt, num_waveforms_per_prompt=self.candidates, seed=seed, **self.options)
+            pieces.append((made.audios[:1], None, made.seeds[0]))
+        return pieces
+
+
+def prepare(job, folder):
+    """The work of a job. The model is opened last: whatever can be refused is refused before.
+
+    Args:
+        job (commands.job.Job): what `generate` was asked for.
+        folder (ModelFolder): of the model.
+
+    Returns:
+        Work
+
+    Raises:
+        InputError: in one sentence.
+    """
+    job.refuse(OF_CODES.split(), "models of codes, such as facebook/musicgen-small")
+    if not job.prompts:
+        raise InputError("MusicLDM needs a prompt; say what the music should be, such as 'calm piano'")
+    if job.output == "-":
+        raise InputError("MusicLDM makes a piece as a whole, which is no stream; use --output FILE")
+    folder = resolve_pipeline(folder)
+    options, scheduler = _options(job, folder)
+    candidates = whole_number("candidates", 1 if job.candidates is None else job.candidates, 1)
+    seeds = resolve_seeds(job.seed, job.pieces)
+    weights = checked_fingerprint(folder, job)
+    model = MusicLDMPipeline.from_pretrained(folder, dtype=job.dtype, scheduler=scheduler)
+    prompts = [text for text in job.prompts for _ in range(job.copies)]
+    made_by = {"model": job.model, "weights": weights, "dtype": str(model.dtype).lower()}
+    return Work(model, prompts, candidates, options, seeds, made_by)
+
+
+def _options(job, folder):
+    """Arguments of the call but for prompts and seeds, and the scheduler."""
+    options = {"num_inference_steps": job.steps, "guidance_scale": job.guidance_scale}
+    options |= {"negative_prompt": job.negative_prompt, "audio_length_in_s": job.duration}
+    if isinstance(job.guidance_scale, tuple):
+        raise InputError("guidance_scale is START:END, which is for MusicGen; give one number")
+    scheduler = read_scheduler(folder.json(SCHEDULER), folder.file(SCHEDULER))
+    if job.scheduler is not None:
+        scheduler = SHORT[job.scheduler].from_config(scheduler.config)
+    scheduler.table(200 if job.steps is None else job.steps)
+    if job.duration is not None:
+        number("duration", job.duration, settings.SHORTEST, settings.LONGEST)
+    return {name: value for name, value in options.items() if value is not None}, scheduler
+
+
+def memory_for(job, work):
+    """Context for making: nothing is known of what fits."""
+    return contextlib.nullcontext()
+
+
+def recipe(job, work, prompt, seed):
+    """What made a piece, to be kept in its file, so that `--like` makes it again.
+
+    Args:
+        job (commands.job.Job): what was asked for.
+        work (Work): what that came to.
+        prompt (int): number of the prompt.
+        seed (int): of the piece.
+
+    Returns:
+        dict
+    """
+    made = {"mindmusicgen": __version__} | work.made_by
+    made |= {"model": bare_name(made["model"]), "prompt": job.prompts[prompt]}
+    for name in ("negative_prompt", "duration", "steps", "guidance_scale", "scheduler", "normalize", "bit_depth"):
+        if getattr(job, name) is not None:
+            made[name] = getattr(job, name)
+    return made | {"seed": seed}

@@ -1,0 +1,89 @@
+"""`mindmusicgen generate` with a MusicLDM: its words, what they refuse, and the recipe in the file."""
+
+import pytest
+
+from mindmusicgen.audio import read_audio, read_comment
+from mindmusicgen.cli import main
+from mindmusicgen.musicldm.model import MusicLDMPipeline
+from mindmusicgen.musicldm.settings import Noise
+from mindmusicgen.sound.recipe import recipe_of
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without the UNet, whose graphs take long to compile: the noise itself becomes sound. Returns what was asked."""
+    asked = []
+
+    def latents(self, request, work):
+        asked.append((request, self.scheduler))
+        return Noise(request.seeds, (8, request.lines, self.columns)).draw()
+
+    monkeypatch.setattr(MusicLDMPipeline, "_latents", latents)
+    return asked
+
+
+def generate(golden, tmp_path, *words):
+    return main(["generate", "calm piano", "-m", golden.folder, "-o", str(tmp_path / "a.wav"), *words])
+
+
+def test_words(golden, tmp_path, quick):
+    words = [
+        "-d",
+        "0.5",
+        "--steps",
+        "20",
+        "--scheduler",
+        "dpm",
+        "--candidates",
+        "2",
+        "--negative",
+        "noise",
+        "--guidance-scale",
+        "3",
+        "-s",
+        "5",
+    ]
+    assert generate(golden, tmp_path, *words) == 0
+    request, scheduler = quick[0]
+    assert type(scheduler).__name__ == "DPMSolverMultistepScheduler" and len(request.table.timesteps) == 20
+    assert request.negatives == ["noise"] and request.guidance == 3 and request.seeds == (5, 6)
+    assert read_audio(tmp_path / "a.wav", 16000, 1).shape == (1, 8000)
+    recipe = recipe_of(read_comment(tmp_path / "a.wav"))
+    assert recipe["steps"] == 20 and recipe["scheduler"] == "dpm" and recipe["seed"] in (5, 6)
+    assert (
+        main(["generate", "--like", str(tmp_path / "a.wav"), "-m", golden.folder, "-o", str(tmp_path / "b.wav")]) == 0
+    )
+    again = read_audio(tmp_path / "b.wav", 16000, 1)
+    assert (again == read_audio(tmp_path / "a.wav", 16000, 1)).all()
+
+
+def test_several_pieces(golden, tmp_path, quick):
+    assert generate(golden, tmp_path, "fast drums", "--copies", "2", "-d", "0.3", "--seed", "1") == 0
+    assert len(list(tmp_path.glob("*.wav"))) == 4 and quick[0][0].seeds == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--melody", "x.wav"), "--melody is for models of codes"),
+        (("--top-k", "3"), "--top-k is for models of codes"),
+        (("--codes", "a.npz"), "--codes is for models of codes"),
+        (("--steps", "0"), "num_inference_steps is 0"),
+        (("--candidates", "0"), "candidates is 0"),
+        (("--guidance-scale", "1:3"), "START:END"),
+        (("-d", "70"), "duration is 70"),
+        (("--scheduler", "heun"), "invalid choice: 'heun'"),
+    ],
+)
+def test_refused_words(golden, tmp_path, capsys, words, said):
+    try:
+        code = generate(golden, tmp_path, *words)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2 and said in capsys.readouterr().err and not list(tmp_path.glob("*.wav"))
+
+
+def test_its_words_are_not_those_of_other_families(tmp_path, capsys):
+    for words in (("--steps", "5"), ("--scheduler", "ddim")):
+        assert main(["generate", "calm piano", "-o", str(tmp_path / "a.wav"), *words]) == 2
+        assert f"{words[0]} is for models such as ucsd-reach/musicldm" in capsys.readouterr().err
