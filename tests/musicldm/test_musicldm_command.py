@@ -27,22 +27,8 @@ def generate(golden, tmp_path, *words):
 
 
 def test_words(golden, tmp_path, quick):
-    words = [
-        "-d",
-        "0.5",
-        "--steps",
-        "20",
-        "--scheduler",
-        "dpm",
-        "--candidates",
-        "2",
-        "--negative",
-        "noise",
-        "--guidance-scale",
-        "3",
-        "-s",
-        "5",
-    ]
+    words = ["-d", "0.5", "--steps", "20", "--scheduler", "dpm", "--candidates", "2", "-s", "5"]
+    words += ["--negative", "noise", "--guidance-scale", "3"]
     assert generate(golden, tmp_path, *words) == 0
     request, scheduler = quick[0]
     assert type(scheduler).__name__ == "DPMSolverMultistepScheduler" and len(request.table.timesteps) == 20
@@ -58,7 +44,8 @@ def test_words(golden, tmp_path, quick):
 
 
 def test_several_pieces(golden, tmp_path, quick):
-    assert generate(golden, tmp_path, "fast drums", "--copies", "2", "-d", "0.3", "--seed", "1") == 0
+    words = ["-m", golden.folder, "-o", str(tmp_path / "a.wav"), "--copies", "2", "-d", "0.3", "--seed", "1"]
+    assert main(["generate", "calm piano", "fast drums", *words]) == 0
     assert len(list(tmp_path.glob("*.wav"))) == 4 and quick[0][0].seeds == (1, 2, 3, 4)
 
 
