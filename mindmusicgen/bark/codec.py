@@ -6,16 +6,14 @@ from mindspore import Tensor, nn, ops
 
 from ..checkpoint import huggingface, names
 from ..generation.codec_graphs import CodecGraphs
-from ..generation.incremental_decoder import IncrementalDecoder, reflection
+from ..generation.incremental_decoder import IncrementalDecoder
 from ..models.encodec import Encodec
 from ..ops.indices import indices
 from ..runtime.compiled import compiled
 from ..sound.samples import as_batch
 from .checkpoint.folder import open_folder
+from .codec_windows import SHORTEST, in_windows, looks_back
 from .config import CODEC
-from .generator import SHORTEST, looks_back
-
-WINDOW = 192  # frames decoded at a time, 2.56 s; a whole clip of 15 s would hold half a gigabyte of activations
 
 
 class Window(nn.Cell):
@@ -25,7 +23,7 @@ class Window(nn.Cell):
         super().__init__()
         self.codec = codec
 
-    def decode(self, codes, h, c, before, skip):
+    def decode(self, codes, h, c, before, skip, used=None):
         """A window after others.
 
         Args:
@@ -33,12 +31,13 @@ class Window(nn.Cell):
             h, c (Tensor): state of the LSTM before it, [layers, 1, D'].
             before (Tensor): the hidden frames before it, [1, reach, D'].
             skip (Tensor): [] int32, how many of them there are not: none or all.
+            used (Tensor): 0 for codes that there are not, [1, K, left + WINDOW] float32; None: all are there.
 
         Returns:
             audio [1, 1, (reach + WINDOW) * hop], of the frames before it and it, or of it and others; the state after
             it; its last hidden frames.
         """
-        x, h, c = self.codec.decode_recurrent(codes, h, c)
+        x, h, c = self.codec.decode_recurrent(codes, h, c, used)
         x = ops.concat((before, x), 1)
         frames, reach = x.shape[1], before.shape[1]
         there = ops.minimum(indices(0, frames).astype(ms.int32) + skip, frames - 1)
@@ -46,10 +45,7 @@ class Window(nn.Cell):
 
 
 class CodecWindows:
-    """The decoder of a codec that looks back only, for clips of any length in one graph.
-
-    The LSTM's state and the last hidden frames are handed from window to window, so that what comes out is what
-    decoding everything at once gives, to float32 rounding.
+    """The decoder of a codec in windows of one graph, where it can be cut into them.
 
     Args:
         codec (Encodec): the network.
@@ -70,20 +66,7 @@ class CodecWindows:
         if not self.serves(frames):
             return codec.to_audio(Tensor(codes[None])).asnumpy()[0, 0]
         (left, _), size = codec.decoder.layers[0].padding, codec.decoder.layers[1].lstm.hidden_size
-        behind = -frames % WINDOW
-        codes = np.concatenate([reflection(codes[None], left)[:, :, ::-1], codes[None]], axis=2)
-        codes = np.pad(codes, ((0, 0), (0, 0), (0, behind)))
-        state = [Tensor(np.zeros((codec.config.num_lstm_layers, 1, size), np.float32))] * 2
-        hidden, made = Tensor(np.zeros((1, codec.reach, size), np.float32)), []
-        for start in range(0, frames, WINDOW):
-            window = np.ascontiguousarray(codes[:, :, start : start + left + WINDOW])
-            audio, *state, hidden = self.run(
-                Tensor(window), *state, hidden, Tensor(0 if start else codec.reach, ms.int32)
-            )
-            hop = audio.shape[2] // (codec.reach + WINDOW)
-            first = codec.reach * hop if start else 0
-            made.append(audio.asnumpy()[0, 0, first : first + WINDOW * hop])
-        return np.concatenate(made)[: frames * hop]
+        return in_windows(self.run, codes, left, codec.reach, codec.config.num_lstm_layers, size)
 
 
 class BarkCodec:

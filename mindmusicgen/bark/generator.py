@@ -17,8 +17,6 @@ from . import presets, settings, speech
 from .progress import Work
 from .stages import check_spoken
 
-SHORTEST = 8  # frames; shorter clips do not reach beyond the padding of every convolution, and cannot be padded
-
 
 @dataclass
 class BarkOutput(Output):
@@ -283,12 +281,3 @@ def _padded(audio):
     for row, one in enumerate(audio):
         padded[row, : len(one)] = one
     return Tensor(padded), lengths
-
-
-def looks_back(config):
-    """Whether what a codec decodes depends on no later frame, so that a clip can be padded to a graph's length.
-
-    Args:
-        config (transformers.EncodecConfig): of the codec.
-    """
-    return config.use_causal_conv and config.trim_right_ratio == 1 and config.norm_type == "weight_norm"

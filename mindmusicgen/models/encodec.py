@@ -159,7 +159,7 @@ class ResidualVectorQuantizer(nn.Cell):
         return codes
 
     def decode(self, codes, used=None):
-        """Codes [B, K, T], and of which to take notice, [K, T] of 0 and 1 -> the sum of their embeddings [B, T, D]."""
+        """Codes [B, K, T] -> the sum of their embeddings [B, T, D]; where `used` [B, K, T] is 0, none."""
         books, size, dim = self.embed.shape
         places = codes + (indices(0, codes.shape[1]) * size).astype(codes.dtype).reshape(1, -1, 1)
         found = self.gather(self.embed.reshape(books * size, dim), places, 0)
@@ -215,18 +215,19 @@ class Encodec(nn.Cell):
         audio = self.decoder(self.quantizer.decode(codes)).swapaxes(1, 2)
         return audio if scale is None else audio * scale.reshape(-1, 1, 1)
 
-    def decode_recurrent(self, codes, h, c):
+    def decode_recurrent(self, codes, h, c, used=None):
         """First part of `to_audio` for a piece of a longer clip: the first convolution and the LSTM.
 
         Args:
             codes (Tensor): [B, K, left + F + right], what surrounds the piece included; (left, right) is the padding
                 of the first convolution, and at an end of the clip holds the clip's reflection.
             h, c (Tensor): state of the LSTM before the piece, [layers, B, D'].
+            used (Tensor): see `ResidualVectorQuantizer.decode`.
 
         Returns:
             hidden frames [B, F, D'], and the state after the piece.
         """
-        x = self.decoder.layers[0].convolve(self.quantizer.decode(codes))
+        x = self.decoder.layers[0].convolve(self.quantizer.decode(codes, used))
         x, (h, c) = self.decoder.layers[1].piece(x, (h, c))
         return x, h, c
 

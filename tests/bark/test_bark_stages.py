@@ -5,7 +5,8 @@ import pytest
 from mindspore import Tensor
 
 from mindmusicgen.bark import settings as settings_of
-from mindmusicgen.bark.codec import WINDOW, CodecWindows
+from mindmusicgen.bark.codec import CodecWindows
+from mindmusicgen.bark.codec_windows import WINDOW
 from mindmusicgen.bark.stages import FINE, SEMANTIC, Stages, Windows, coarse_history, fine_windows, generators
 from mindmusicgen.bark.submodels import BarkSemanticModel
 

@@ -6,6 +6,7 @@ import numpy as np
 from ...checkpoint.source import resolve
 from ...errors import InputError, whole_number
 from ...generation.decode_loop import bucket
+from ...generation.incremental_decoder import IncrementalDecoder
 from ...mindir.export import (
     check_output,
     exportable_dtype,
@@ -18,8 +19,8 @@ from ...mindir.export import (
 )
 from .. import settings
 from ..checkpoint.folder import load_config, load_generation_config
+from ..codec_windows import WINDOW, looks_back
 from ..decode_loop import CHUNK, SemanticGraphs, StageGraphs
-from ..generator import looks_back
 from ..model import BarkModel
 from ..processing import BarkProcessor
 from ..stages import FineGraphs
@@ -98,6 +99,7 @@ def export(
         inputs = _graphs(opened, sizes, positions)
         facts = {"kind": Manifest.kind, "model": model_name(model), "dtype": str(opened.dtype).lower(), "sizes": sizes}
         facts |= {"semantic": stage_numbers(config.semantic_config, positions["semantic"])}
+        facts["codec"] = codec_numbers(opened.codec_model)
         facts |= {"coarse": stage_numbers(config.coarse_acoustics_config, positions["coarse"])}
         return write(output, {name: inputs[name] for name in names}, companions, facts)
 
@@ -107,7 +109,7 @@ def _serves_all_lengths(codec):
     convolution makes of a frame must be longer, once upsampled, than what the others mirror."""
     mirrored = (codec.residual_kernel_size - 1) * codec.dilation_growth_rate ** (codec.num_residual_layers - 1)
     long_enough = codec.upsampling_ratios[0] > mirrored and codec.hop_length >= codec.last_kernel_size
-    return looks_back(codec) and long_enough
+    return looks_back(codec) and IncrementalDecoder.supports(codec) and long_enough
 
 
 def plan_sizes(config, chosen, batch, duration):
@@ -140,7 +142,6 @@ def plan_sizes(config, chosen, batch, duration):
         "codes": chosen.codebook_size,
         "window": chosen.fine.max_fine_input_length,
         "books": chosen.fine.n_fine_codebooks,
-        "frames": max(chosen.frames(tokens), 1),
         "chunk": CHUNK,
     }
     return sizes, {"semantic": min(bucket(length + tokens, (POSITIONS,)), room), "coarse": coarse_room}
@@ -171,10 +172,25 @@ def _graphs(model, sizes, positions):
         made |= {f"{stage}_prefill": (prefill, known), f"{stage}_chunk": (chunk, steps | cache)}
     window = {"codes": ints(1, sizes["window"], books), "book": np.array(2, np.int32)}
     window |= {"temperature": floats(1), "uniforms": floats(sizes["window"])}
-    clip = {"codes": ints(1, books, sizes["frames"]), "used": floats(books, sizes["frames"])}
+    codec = codec_numbers(model.codec_model)
+    state, left = (codec["layers"], 1, codec["hidden"]), codec["left"]
+    clip = {"codes": ints(1, books, left + WINDOW), "h": floats(*state), "c": floats(*state)}
+    clip |= {"before": floats(1, codec["reach"], codec["hidden"]), "skip": ints()}
     return made | {
         "fine": (lambda: graphs.Fine(FineGraphs(model.fine_acoustics, codes)), window),
         "codec_decoder": (lambda: graphs.CodecDecoder(model.codec_model), clip),
+    }
+
+
+def codec_numbers(codec):
+    """What the manifest says of the codec's decoder."""
+    lstm = getattr(codec.decoder.layers[1], "lstm", None)
+    return {
+        "left": codec.decoder.layers[0].padding[0],
+        "reach": codec.reach,
+        "layers": codec.config.num_lstm_layers,
+        "hidden": lstm.hidden_size if lstm is not None else 0,
+        "window": WINDOW,
     }
 
 

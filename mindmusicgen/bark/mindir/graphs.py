@@ -4,7 +4,10 @@ A graph that is loaded from a file cannot share its Parameters with another. Wha
 common cache is therefore handed in and out: keys and values k0, v0, k1, v1, ... of [B, H, L, d] each.
 """
 
+import mindspore as ms
 from mindspore import nn, ops
+
+from ..codec import Window
 
 
 class StagePiece(nn.Cell):
@@ -56,16 +59,13 @@ class Fine(nn.Cell):
         return self.graphs._predict(codes, book, temperature, uniforms)
 
 
-class CodecDecoder(nn.Cell):
-    """Codes [1, K, T], and which of them there are, [K, T] of 0 and 1, to audio [1, 1, T * hop].
+class CodecDecoder(Window):
+    """A window of the codec's decoder; see `Window.decode`. A code of -1 is none.
 
-    Of speech that was stopped early not all codebooks are known, and a clip is shorter than T. Zeros behind it are what
-    EnCodec puts there itself where a clip is shorter than the padding of the first convolution.
+    Of speech that was stopped early not all codebooks are known; and where a clip is shorter than the padding of the
+    first convolution, nothing behind it is what EnCodec puts there itself.
     """
 
-    def __init__(self, codec):
-        super().__init__()
-        self.codec = codec
-
-    def construct(self, codes, used):
-        return self.codec.decoder(self.codec.quantizer.decode(codes, used)).swapaxes(1, 2)
+    def construct(self, codes, h, c, before, skip):
+        used = (codes >= 0).astype(ms.float32)
+        return self.decode(ops.maximum(codes, 0), h, c, before, skip, used)

@@ -5,7 +5,8 @@ from ...mindir.manifest import Manifest as AnyManifest
 
 # Every number that sizes something, and the most that it can be in files of `export`.
 SIZES = {"batch": 256, "tokens": WIDE, "prompt": 2 * WIDE, "ids": 1 << 22, "coarse_prompt": WIDE, "window": WIDE}
-SIZES |= {"codes": 1 << 22, "books": 64, "frames": 1 << 20, "chunk": 1024}
+SIZES |= {"codes": 1 << 22, "books": 64, "chunk": 1024}
+CODEC = {"left": 64, "reach": 1024, "layers": 64, "hidden": WIDE, "window": WIDE}
 STAGE = CACHE | {"positions": WIDE}
 
 
@@ -13,8 +14,8 @@ class Manifest(AnyManifest):
     """What manifest.json says of a Bark."""
 
     kind = "bark"
-    numbers = {"sizes": SIZES, "semantic": STAGE, "coarse": STAGE}
-    positive = tuple(("sizes", name) for name in SIZES)
+    numbers = {"sizes": SIZES, "semantic": STAGE, "coarse": STAGE, "codec": CODEC}
+    positive = (*(("sizes", name) for name in SIZES), ("codec", "window"))
 
     def check_fits(self, config):
         """Refuse caches of other sizes than the config's.

@@ -16,6 +16,7 @@ from ...errors import InputError
 from ...generation.graph_store import GraphStore
 from ...mindir.loading import Graphs, filled
 from ...runtime.callers import Single, Unfinished
+from ..codec_windows import WINDOW, in_windows
 from ..config import open_config
 from ..decode_loop import CHUNK
 from ..generator import Speaker
@@ -156,10 +157,11 @@ class MindIRBark(Speaker, Single):
     def _fixed(self, chosen=None):
         """The numbers that are in the graphs: of a call's settings, or the files'."""
         if chosen is None:
-            return tuple(self.sizes[name] for name in ("prompt", "ids", "codes", "window", "books", "chunk"))
+            sizes = (self.sizes[name] for name in ("prompt", "ids", "codes", "window", "books", "chunk"))
+            return *sizes, self.manifest["codec"]["window"]
         length, end = chosen.semantic.max_input_semantic_length, chosen.semantic.eos_token_id
-        fine = chosen.fine
-        return 2 * length + 1, end + 1, chosen.codebook_size, fine.max_fine_input_length, fine.n_fine_codebooks, CHUNK
+        fine = (chosen.fine.max_fine_input_length, chosen.fine.n_fine_codebooks)
+        return 2 * length + 1, end + 1, chosen.codebook_size, *fine, CHUNK, WINDOW
 
     def _settings(self, arguments=None, rows=1, seed=0):
         """Checked also against the room that the files have."""
@@ -173,17 +175,14 @@ class MindIRBark(Speaker, Single):
         return chosen
 
     def _decoded(self, codes):
-        """Codes [K, frames] to audio [samples], in the graph's one length: what follows a frame does not change it."""
-        (books, frames), rate = codes.shape, self.frame_rate
+        """Codes [K, frames] to audio [samples]."""
+        (books, frames), room, codec = codes.shape, self.sizes["books"], self.manifest["codec"]
         if not frames:
             return np.zeros(0, np.float32)
-        room = self.sizes["books"], self.sizes["frames"]
-        if books > room[0] or frames > room[1]:
-            raise InputError(
-                f"the codes are {books} codebooks of {frames / rate:.2f} s; these files decode at most {room[0]} of "
-                f"{room[1] / rate:.2f} s; cut them, or export with another --duration"
-            )
-        padded, used = np.zeros((1, *room), np.int32), np.zeros(room, np.float32)
-        padded[0, :books, :frames], used[:books, :frames] = codes, 1
-        audio = self._load("codec_decoder")(Tensor(padded), Tensor(used)).asnumpy()[0, 0]
-        return audio[: len(audio) // room[1] * frames].copy()
+        if books > room:
+            raise InputError(f"the codes are of {books} codebooks; these files decode {room}")
+        there = np.full((room, max(frames, codec["left"] + 1)), -1, np.int32)
+        there[:books, :frames] = codes
+        facts = (codec[name] for name in ("left", "reach", "layers", "hidden"))
+        audio = in_windows(self._load("codec_decoder"), there, *facts)
+        return audio[: len(audio) // there.shape[1] * frames].copy()
