@@ -17,6 +17,7 @@ SOURCES = (
     "quantized_gpt",
     "sampling",
     "sequence",
+    "tile_attention",
 )
 
 # MindSpore may unload a library whose threads still wait in it; -z nodelete keeps it.

@@ -665,7 +665,10 @@ def test_position_outside_the_cache_is_an_error(use_kernels):
 
 
 @pytest.mark.parametrize("causal", [0, 1])
-@pytest.mark.parametrize("rows,columns,heads,size", [(1, 1, 1, 1), (2, 7, 3, 5), (1, 37, 2, 64), (1, 130, 1, 19)])
+@pytest.mark.parametrize(
+    "rows,columns,heads,size",
+    [(1, 1, 1, 1), (2, 7, 3, 5), (1, 37, 2, 64), (1, 130, 1, 19), (2, 64, 1, 70), (1, 300, 80, 40)],
+)
 def test_attention_of_sequences(kernels, causal, rows, columns, heads, size):
     rng = np.random.default_rng(columns)
     qkv = unaligned(rng.standard_normal((rows, columns, 3 * heads * size), np.float32) * 2)

@@ -25,7 +25,6 @@
 #include <unistd.h>
 
 #include "arguments.h"
-#include "parts.h"
 #include "product.h"
 #include "team.h"
 

@@ -14,10 +14,12 @@
 #include <string.h>
 
 #include "parts.h"
+#include "product.h"
 #include "team.h"
 
 #define PIECE 16384 /* elements of a task; a multiple of every LANES */
 #define MOST_LANES 16
+#define MANY 64 /* columns from which tiles are quicker */
 
 struct elements {
     const float *x;
@@ -79,8 +81,10 @@ static int64_t padded(int64_t n)
 
 int sequence_attention(struct sequence *a)
 {
-    a->each = padded(a->columns) * (a->d + padded(a->d) + 4) + 4 * a->d + 4 * padded(a->d);
     a->factor = 1.0f / sqrtf((float)a->d);
+    if (a->columns >= MANY && tile_attention(a) == 0)
+        return 0;
+    a->each = padded(a->columns) * (a->d + padded(a->d) + 4) + 4 * a->d + 4 * padded(a->d);
     a->memory = malloc(sizeof(float) * (size_t)(a->rows * a->heads * a->each));
     if (!a->memory)
         return 1;

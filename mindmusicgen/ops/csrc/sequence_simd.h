@@ -36,28 +36,6 @@ INLINE void SIMD(blocks)(const float *x, int64_t x_stride, const float *m, int64
         SIMD(block)(1, x, x_stride, m + c, m_stride, n, y + c, y_stride);
 }
 
-/* Scores of one query to weights, not yet divided by their sum, which is returned; those from `seen` on become 0. */
-INLINE float SIMD(soften)(float *scores, int64_t seen, int64_t columns)
-{
-    VEC highest = (VEC){0} - FLT_MAX, sums = {0};
-    float top = -FLT_MAX, lane[LANES];
-    for (int64_t c = seen; c < columns; c++)
-        scores[c] = -INFINITY;
-    for (int64_t c = 0; c < columns; c += LANES) {
-        const VEC v = LOAD(scores + c);
-        highest = SELECT(v > highest, v, highest);
-    }
-    memcpy(lane, &highest, sizeof lane);
-    for (int i = 0; i < LANES; i++)
-        top = lane[i] > top ? lane[i] : top;
-    for (int64_t c = 0; c < columns; c += LANES) {
-        const VEC e = SIMD(exp)(LOAD(scores + c) - top);
-        STORE(scores + c, e);
-        sums += e;
-    }
-    return SIMD(sum)(sums);
-}
-
 /* One task: one head of one row. Its keys, transposed, and its values are copied together first. */
 TARGET static void SIMD(sequence_task)(const void *arguments, int64_t task)
 {

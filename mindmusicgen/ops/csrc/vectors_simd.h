@@ -1,4 +1,4 @@
-/* Vector types, the exponential, GELU and a sum, for one instruction set. Included by the other *_simd.h files, which are
+/* Vector types, the exponential, GELU, a sum and a softmax, for one instruction set. Included by the other *_simd.h files, which are
  * compiled once per instruction set with SIMD, TARGET and LANES defined; see kernels_simd.h.
  */
 
@@ -59,4 +59,26 @@ INLINE VEC SIMD(gelu)(VEC x)
     q = q * s + -7.37332916720468e-03f;
     q = q * s + -1.42647390514189e-02f;
     return x * 0.5f * (z * p / q + 1.0f);
+}
+
+/* Scores of one query to weights, not yet divided by their sum, which is returned; those from `seen` on become 0. */
+INLINE float SIMD(soften)(float *scores, int64_t seen, int64_t columns)
+{
+    VEC highest = (VEC){0} - FLT_MAX, sums = {0};
+    float top = -FLT_MAX, lane[LANES];
+    for (int64_t c = seen; c < columns; c++)
+        scores[c] = -INFINITY;
+    for (int64_t c = 0; c < columns; c += LANES) {
+        const VEC v = LOAD(scores + c);
+        highest = SELECT(v > highest, v, highest);
+    }
+    memcpy(lane, &highest, sizeof lane);
+    for (int i = 0; i < LANES; i++)
+        top = lane[i] > top ? lane[i] : top;
+    for (int64_t c = 0; c < columns; c += LANES) {
+        const VEC e = SIMD(exp)(LOAD(scores + c) - top);
+        STORE(scores + c, e);
+        sums += e;
+    }
+    return SIMD(sum)(sums);
 }
