@@ -15,6 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..models.layers import Linear, empty_parameter
+from ..ops import native
 from ..ops.attention import attention
 from ..ops.sequence import attention_op
 from ..runtime.device import is_ascend
@@ -22,9 +23,12 @@ from ..runtime.device import is_ascend
 QUERIES = 256  # of one block of attention, whose weights then stay in the processor's cache
 
 
-def product(x, weight):
-    """[rows, in] and [out, in] -> [rows, out]: the one place where pictures are multiplied with weights."""
-    return ops.MatMul(transpose_b=True)(x, weight)
+def product(x, weight, kernel):
+    """[rows, in] and [out, in] -> [rows, out]: the one place where pictures are multiplied with weights.
+
+    `kernel` is what `native.product_op` returned.
+    """
+    return ops.MatMul(transpose_b=True)(x, weight) if kernel is None else kernel(x, weight)
 
 
 def rows_slice(x, start, end, step=1):
@@ -43,21 +47,21 @@ def shifted(x, by):
     return ops.concat((rows_slice(x, 1, length), edge), 1)
 
 
-def conv3x3(x, weight, bias):
+def conv3x3(x, weight, bias, kernel):
     """A convolution of 3 x 3 with a border of zeros. x: [B, H, W, C], weight: as `Conv3x3` packs it, bias: [O]."""
     rows, height, width, channels = x.shape
     size, columns = bias.shape[0], 3 * channels
     lines = x.reshape(rows * height, width, channels)
     beside = ops.concat((shifted(lines, 1), lines, shifted(lines, -1)), 2).reshape(-1, columns)
     shape = (rows, height, width * size)
-    above = product(beside, weight_rows(weight, 0, size)).reshape(shape)
-    same = product(beside, weight_rows(weight, 1, size)).reshape(shape)
-    below = product(beside, weight_rows(weight, 2, size)).reshape(shape)
+    above = product(beside, weight_rows(weight, 0, size), kernel).reshape(shape)
+    same = product(beside, weight_rows(weight, 1, size), kernel).reshape(shape)
+    below = product(beside, weight_rows(weight, 2, size), kernel).reshape(shape)
     y = shifted(above, 1) + same + shifted(below, -1)
     return ops.bias_add(y.reshape(-1, size), bias).reshape(rows, height, width, size)
 
 
-def conv3x3_halved(x, weight, bias):
+def conv3x3_halved(x, weight, bias, kernel):
     """The same with stride 2: pairs of columns, then pairs of lines; the missing neighbour is in the pair before."""
     rows, height, width, channels = x.shape
     size, columns = bias.shape[0], 3 * channels
@@ -71,8 +75,8 @@ def conv3x3_halved(x, weight, bias):
     beside = ops.concat((shifted(odd, 1), pairs), 2).reshape(rows, 2 * height, width * columns)
     first = rows_slice(beside, 0, 2 * height, 2).reshape(-1, columns)
     second = rows_slice(beside, 1, 2 * height, 2).reshape(-1, columns)
-    above = product(second, weight_rows(weight, 0, size)).reshape(rows, height, width * size)
-    here = product(first, weight_rows(weight, 1, size)) + product(second, weight_rows(weight, 2, size))
+    above = product(second, weight_rows(weight, 0, size), kernel).reshape(rows, height, width * size)
+    here = product(first, weight_rows(weight, 1, size), kernel) + product(second, weight_rows(weight, 2, size), kernel)
     y = shifted(above, 1) + here.reshape(rows, height, width * size)
     return ops.bias_add(y.reshape(-1, size), bias).reshape(rows, height, width, size)
 
@@ -103,7 +107,7 @@ class Conv3x3(nn.Cell):
     def __init__(self, in_channels, out_channels, stride=1, dtype=ms.float32):
         super().__init__()
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
-        self.by_products = not is_ascend()
+        self.by_products, self.kernel = not is_ascend(), native.product_op(dtype)
         shape = (3 * out_channels, 3 * in_channels) if self.by_products else (out_channels, in_channels, 3, 3)
         self.weight, self.bias = empty_parameter(*shape, dtype=dtype), empty_parameter(out_channels, dtype=dtype)
 
@@ -123,19 +127,19 @@ class Conv3x3(nn.Cell):
         if not self.by_products:
             return convolution(x, self.weight, self.bias, self.stride)
         if self.stride == 1:
-            return conv3x3(x, self.weight, self.bias)
-        return conv3x3_halved(x, self.weight, self.bias)
+            return conv3x3(x, self.weight, self.bias, self.kernel)
+        return conv3x3_halved(x, self.weight, self.bias, self.kernel)
 
 
-def linear(x, weight, bias):
+def linear(x, weight, bias, kernel):
     """[..., in] -> [..., O]."""
-    y = ops.bias_add(product(x.reshape(-1, x.shape[-1]), weight), bias)
+    y = ops.bias_add(product(x.reshape(-1, x.shape[-1]), weight, kernel), bias)
     return y.reshape(*x.shape[:-1], bias.shape[0])
 
 
-def matrix(x, weight):
+def matrix(x, weight, kernel):
     """The same without a bias."""
-    return product(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[0])
+    return product(x.reshape(-1, x.shape[-1]), weight, kernel).reshape(*x.shape[:-1], weight.shape[0])
 
 
 class Dense(Linear):
@@ -143,9 +147,10 @@ class Dense(Linear):
 
     def __init__(self, in_features, out_features, dtype=ms.float32):
         super().__init__(in_features, out_features, True, dtype)
+        self.products = native.product_op(dtype)
 
     def construct(self, x):
-        return linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias, self.products)
 
 
 class Conv1x1(Dense):
@@ -255,7 +260,8 @@ class SelfAttention(nn.Cell):
 
     def construct(self, x):
         bias = self.to_qkv.bias
-        qkv = matrix(x, self.to_qkv.weight) if bias is None else linear(x, self.to_qkv.weight, bias)
+        weight, products = self.to_qkv.weight, self.to_out.products
+        qkv = matrix(x, weight, products) if bias is None else linear(x, weight, bias, products)
         if self.kernel is not None:
             return self.to_out(self.kernel(qkv, self.number, self.causal))
         return self.to_out(self_attention(qkv, self.heads))

@@ -187,6 +187,15 @@ def linear_op():
     return _linear_op(path) if path else None
 
 
+def product_op(dtype):
+    """`linear_op` where it is quicker than MatMul for any number of rows, and takes this dtype; None elsewhere.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    return linear_op() if dtype == ms.float32 and linear_rows() == ANY_ROWS else None
+
+
 def cached_attention_op():
     """The operator (q, k, v, key_cache, value_cache, position) -> [B, H, 1, d], float32 on CPU; None if not available.
 
