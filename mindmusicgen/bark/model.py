@@ -15,6 +15,7 @@ from ..checkpoint.source import resolve
 from ..dtypes import resolve_dtype
 from ..errors import InputError, shown
 from ..habits import changed_config
+from ..language import said
 from ..models.initial_weights import initial_weights as initial_codec_weights
 from ..models.quantized import check_quantization
 from ..ops.memory import release_free_memory
@@ -151,12 +152,15 @@ class BarkModel(Speaker, Habits, nn.Cell):
         return self
 
     def enable_cpu_offload(self, accelerator_id=0, **others):
-        """In transformers, keep all but the working stage out of a GPU's memory. Here all stages lie in the memory of
-        the device, and graphs share their weights: nothing changes, and a line says so."""
-        tell(
-            "enable_cpu_offload changes nothing here: open the model with dtype='float16' for half the memory",
-            error=True,
-        )
+        """In transformers, keep all but the working stage out of a GPU's memory. Here all stages stay in the memory of
+        the device, where their compiled graphs expect the weights: nothing changes, and a line says what helps."""
+        if devices.current()[0] != "CPU":
+            words = said("enable_cpu_offload changes nothing: compiled graphs expect their weights in the NPU's memory")
+        elif self.quantization:
+            words = said("enable_cpu_offload changes nothing on a CPU, and 8 bits are the least memory there is")
+        else:
+            words = said("enable_cpu_offload changes nothing on a CPU; quantization='int8' takes a third of the memory")
+        tell(words, error=True)
 
     def to_bettertransformer(self):
         """Returns the model: the fastest attention of the device is chosen in any case."""

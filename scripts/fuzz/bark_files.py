@@ -1,5 +1,6 @@
-"""Damaged files of Bark, for `checkpoints.py`: its settings, its processor's files, a voice, suno's own stages."""
+"""Damaged files of Bark, for `checkpoints.py`: its settings, its processor's files, a voice, its MindIR files."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -72,7 +73,39 @@ def kinds(Kind):
                 processor.preset(name)
             processor.preset(os.path.join(self.folder, "preset_short.npz"))
 
+    class Exported(Copied):
+        """manifest.json of exported files, and the configs beside it: all that opening them reads."""
+
+        files = ["manifest.json", "manifest.json", "config.json", "generation_config.json"]
+
+        def make(self):
+            from mindmusicgen.bark.codec_windows import WINDOW
+            from mindmusicgen.bark.decode_loop import CHUNK
+            from mindmusicgen.mindir.manifest import digest
+
+            names = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+            for name in names:
+                shutil.copy(GOLDEN / name, self.folder)
+            os.makedirs(os.path.join(self.folder, "fine"))
+            self.put("fine/graph.mindir", b"a graph")
+            sizes = {"batch": 1, "tokens": 768, "prompt": 513, "ids": 101, "coarse_prompt": 887, "codes": 64}
+            sizes |= {"window": 1024, "books": 8, "chunk": CHUNK}
+            stage = {"layers": 2, "heads": 2, "head_size": 8, "positions": 1024}
+            codec = {"left": 6, "reach": 9, "layers": 2, "hidden": 16, "window": WINDOW}
+            manifest = {"format": 1, "kind": "bark", "mindspore": "2.7.0", "model": "a", "dtype": "float32"}
+            manifest |= {"sizes": sizes, "semantic": stage, "coarse": stage, "codec": codec}
+            manifest |= {"graphs": {"fine": {"file": "fine/graph.mindir", "inputs": []}}}
+            names.append("fine/graph.mindir")
+            manifest |= {"files": {name: digest(os.path.join(self.folder, name)) for name in names}}
+            self.put("manifest.json", json.dumps(manifest).encode())
+
+        def read(self):
+            from mindmusicgen.bark.mindir.runtime import MindIRBark
+
+            MindIRBark(self.folder).manifest.graph("fine")
+
     return {
+        "exported": ("MindIR manifest of a Bark", Exported),
         "bark": ("config.json and generation_config.json of a Bark", Settings),
         "voices": ("tokenizer, list of voices and voices of a Bark", Voices),
     }

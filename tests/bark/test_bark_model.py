@@ -165,6 +165,12 @@ def test_codes_that_are_none(bark, refused):
     refused(lambda: bark(Tensor(np.zeros((1, 3)))), "generate")
 
 
-def test_offload_says_that_nothing_changes(bark, capsys):
+def test_offload_says_that_nothing_changes(bark, capsys, monkeypatch):
     bark.enable_cpu_offload()
-    assert "changes nothing" in capsys.readouterr().err
+    assert "changes nothing on a CPU; quantization='int8' takes a third" in capsys.readouterr().err
+    monkeypatch.setattr(bark, "quantization", "int8")
+    bark.enable_cpu_offload(accelerator_id=0)
+    assert "8 bits are the least memory" in capsys.readouterr().err
+    monkeypatch.setattr("mindmusicgen.runtime.device.current", lambda: ("Ascend", 0))
+    bark.enable_cpu_offload()
+    assert "graphs expect their weights in the NPU's memory" in capsys.readouterr().err
