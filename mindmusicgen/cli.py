@@ -25,6 +25,7 @@ COMMANDS = {  # by what they are for: the name of each, and what it does
         "generate": "turn prompts into music",
         "batch": "turn a file of prompts into a folder of music, on one device or many",
         "prompts": "print words and prompts that the demo model understands",
+        "rank": "say which of several recordings fits a text best",
         "play": "play a piece of music",
         "voices": "print the names of the voices that a model of speech has",
     },

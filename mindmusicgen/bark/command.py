@@ -15,7 +15,7 @@ from . import settings, speech
 from .presets import fitting
 from .processing import BarkProcessor
 
-OF_DIFFUSION = ("steps", "scheduler", "candidates")
+OF_DIFFUSION = ("steps", "scheduler")
 OF_MUSIC = ("guidance_scale", "extend_stride", "audio", "melody", "negative_prompt")
 
 

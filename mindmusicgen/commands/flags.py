@@ -147,6 +147,16 @@ def add_sound(parser):
     )
 
 
+def add_scorer(parser, **options):
+    """Who judges."""
+    parser.add_argument(
+        "--scorer",
+        metavar="MODEL",
+        help="folder or hub id of a CLAP such as laion/clap-htsat-unfused, or of a MusicLDM, which has one inside",
+        **options,
+    )
+
+
 def add_force(parser):
     parser.add_argument("--force", action="store_true", help="write over files that are there (else: out-2.wav)")
 

@@ -15,6 +15,7 @@ from .job import Job
 from .like import make_like
 from .outputs import each_anyway, free_paths, output_paths, write_clip
 from .play import check_player, play
+from .rank import best_of, open_judge
 
 
 def add_generate(parser):
@@ -54,6 +55,10 @@ def add_generate(parser):
     _add_speech(parser.add_argument_group("speech, with a Bark such as suno/bark-small"))
     _add_diffusion(parser.add_argument_group("diffusion, with a MusicLDM such as ucsd-reach/musicldm"))
     parser.add_argument("--copies", type=int, default=1, metavar="N", help="pieces for each prompt (1)")
+    parser.add_argument(
+        "--candidates", type=int, default=1, metavar="N", help="make N for each piece, and keep what fits best (1)"
+    )
+    flags.add_scorer(parser)
     parser.add_argument("-s", "--seed", type=int, help="repeat a result; piece i uses seed + i (default: a fresh one)")
     _add_files(parser.add_argument_group("files"))
     flags.add_sampling(parser)
@@ -101,7 +106,6 @@ def _add_diffusion(group):
         choices=("ddim", "pndm", "lms", "euler", "dpm"),
         help="what leads the steps (the model's own, ddim); dpm needs few, 20 or so",
     )
-    group.add_argument("--candidates", type=int, metavar="N", help="make N for each piece, and keep the best (1)")
 
 
 def _add_files(group):
@@ -134,12 +138,15 @@ def run_generate(arguments, interrupts):
         with _standard_output() as pipe:
             _stream(job, family, folder, interrupts, pipe)
         return
-    work = family.prepare(job, folder)
+    judge = open_judge(job, family, folder)
+    work = family.prepare(replace(job, copies=job.copies * job.candidates), folder)
     model, started = work.model, time.perf_counter()
     interrupts.check()
     with family.memory_for(job, work):
         made = work.make()
     interrupts.check()
+    if judge is not None:
+        made = best_of(job, judge, made, model.sampling_rate)
     taken = time.perf_counter() - started
     paths, codes, pictures = _paths(job)  # asked for now: minutes have passed
     with each_anyway() as attempt:  # what took minutes is not lost because something else cannot be written
@@ -219,10 +226,13 @@ def _check_generate(job):
     from ..words import check_words
 
     whole_number("copies", job.copies, 1)
+    whole_number("candidates", job.candidates, 1)
     pieces = job.pieces
     if job.output == "-":
         if pieces > 1:
             raise InputError(f"standard output takes one piece, not {pieces}; give one prompt, or --output FILE")
+        if job.candidates > 1:
+            raise InputError("a stream is played while it is made, before anybody can judge it; use --output FILE")
         if job.normalize not in (None, "none") or job.bit_depth not in (None, 16) or job.codes:
             raise InputError("a stream has 16 bit, is not normalized and keeps no codes; use --output FILE for that")
         if job.plot:

@@ -20,8 +20,8 @@ class Job:
         negative_prompt (str): what the music should not be.
         voice (list[str]): who speaks: names or .npz files, one, or one a prompt; or NAME=VOICE of a dialogue.
         long (bool): speak texts of any length, part by part; save_voice (str): the file for the voice that spoke.
-        steps (int), scheduler (str): of diffusion: how many, and which; candidates (int): made for each piece, of which
-            the best is kept.
+        steps (int), scheduler (str): of diffusion: how many, and which.
+        candidates (int): made for each piece, of which the best is kept; scorer (str): folder or hub id of what judges.
         like (str): the piece whose recipe filled this in; weights (str): the fingerprint in that recipe.
         copies (int): pieces for each prompt; seed (int): of the first piece.
         output (str), codes (str), plot (str): files to write; "-" streams to standard output.
@@ -46,7 +46,8 @@ class Job:
     save_voice: str | None = None
     steps: int | None = None
     scheduler: str | None = None
-    candidates: int | None = None
+    candidates: int = 1
+    scorer: str | None = None
     like: str | None = None
     weights: str | None = None
     copies: int = 1

@@ -59,7 +59,7 @@ def prepare(job, folder):
     Raises:
         InputError: in one sentence.
     """
-    job.refuse(("steps", "scheduler", "candidates"), "models such as ucsd-reach/musicldm")
+    job.refuse(("steps", "scheduler"), "models such as ucsd-reach/musicldm")
     job.refuse(("voice", "long", "save_voice"), "models that speak, such as suno/bark-small")
     return _exported(job) if job.mindir else _opened(job, folder)
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from .. import __version__
 from ..arguments import number, resolve_seeds
 from ..checkpoint.fingerprint import checked_fingerprint
-from ..errors import InputError, whole_number
+from ..errors import InputError
 from ..sound.recipe import bare_name
 from . import settings
 from .checkpoint.folder import SCHEDULER, resolve_pipeline
 from .model import MusicLDMPipeline
 from .schedulers import SHORT, read_scheduler
 
+SCORES = True  # its checkpoints have what ranks candidates
 OF_CODES = "max_new_tokens extend_stride audio melody mindir codes plot temperature top_k top_p greedy quantization"
 OF_CODES += " voice long save_voice"
 
@@ -24,7 +25,6 @@ class Work:
     Attributes:
         model (MusicLDMPipeline): opened.
         prompts (list[str]): a text for each piece.
-        candidates (int): waveforms that are made for each piece, of which the best is kept.
         options (dict): arguments of the call.
         seeds (tuple[int]): of the pieces.
         made_by (dict): model, weights and dtype, for the recipe.
@@ -32,21 +32,14 @@ class Work:
 
     model: MusicLDMPipeline
     prompts: list
-    candidates: int
     options: dict
     seeds: tuple
     made_by: dict
 
     def make(self):
-        """The pieces: a list of (audio [1, samples], no codes, seed); candidates' seeds follow that of the piece."""
-        if self.candidates == 1:
-            made = self.model(self.prompts, seed=self.seeds, **self.options)
-            return [(clip[None], None, seed) for clip, seed in zip(made.audios, self.seeds, strict=True)]
-        pieces = []
-        for prompt, seed in zip(self.prompts, self.seeds, strict=True):
-            made = self.model(prompt, num_waveforms_per_prompt=self.candidates, seed=seed, **self.options)
-            pieces.append((made.audios[:1], None, made.seeds[0]))
-        return pieces
+        """The pieces: a list of (audio [1, samples], no codes, seed)."""
+        made = self.model(self.prompts, seed=self.seeds, **self.options)
+        return [(clip[None], None, seed) for clip, seed in zip(made.audios, self.seeds, strict=True)]
 
 
 def prepare(job, folder):
@@ -69,13 +62,12 @@ def prepare(job, folder):
         raise InputError("MusicLDM makes a piece as a whole, which is no stream; use --output FILE")
     folder = resolve_pipeline(folder)
     options, scheduler = _options(job, folder)
-    candidates = whole_number("candidates", 1 if job.candidates is None else job.candidates, 1)
     seeds = resolve_seeds(job.seed, job.pieces)
     weights = checked_fingerprint(folder, job)
     model = MusicLDMPipeline.from_pretrained(folder, dtype=job.dtype, scheduler=scheduler)
     prompts = [text for text in job.prompts for _ in range(job.copies)]
     made_by = {"model": job.model, "weights": weights, "dtype": str(model.dtype).lower()}
-    return Work(model, prompts, candidates, options, seeds, made_by)
+    return Work(model, prompts, options, seeds, made_by)
 
 
 def _options(job, folder):

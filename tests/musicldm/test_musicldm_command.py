@@ -1,8 +1,9 @@
 """`mindmusicgen generate` with a MusicLDM: its words, what they refuse, and the recipe in the file."""
 
+import numpy as np
 import pytest
 
-from mindmusicgen.audio import read_audio, read_comment
+from mindmusicgen.audio import read_audio, read_comment, write_audio
 from mindmusicgen.cli import main
 from mindmusicgen.musicldm.model import MusicLDMPipeline
 from mindmusicgen.musicldm.settings import Noise
@@ -32,7 +33,7 @@ def test_words(golden, tmp_path, quick):
     assert generate(golden, tmp_path, *words) == 0
     request, scheduler = quick[0]
     assert type(scheduler).__name__ == "DPMSolverMultistepScheduler" and len(request.table.timesteps) == 20
-    assert request.negatives == ["noise"] and request.guidance == 3 and request.seeds == (5, 6)
+    assert request.negatives == ["noise"] * 2 and request.guidance == 3 and request.seeds == (5, 6)
     assert read_audio(tmp_path / "a.wav", 16000, 1).shape == (1, 8000)
     recipe = recipe_of(read_comment(tmp_path / "a.wav"))
     assert recipe["steps"] == 20 and recipe["scheduler"] == "dpm" and recipe["seed"] in (5, 6)
@@ -68,6 +69,38 @@ def test_refused_words(golden, tmp_path, capsys, words, said):
     except SystemExit as end:
         code = end.code
     assert code == 2 and said in capsys.readouterr().err and not list(tmp_path.glob("*.wav"))
+
+
+def test_rank(golden, tmp_path, capsys):
+    rng, paths = np.random.default_rng(0), []
+    for number in range(3):
+        paths.append(str(tmp_path / f"{number}.wav"))
+        write_audio(paths[-1], rng.standard_normal((1, 8000)).astype(np.float32) * 0.1 * (number + 1), 16000)
+    assert main(["rank", golden.prompts[0], *paths, "--scorer", golden.folder]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert sorted(line[1] for line in lines) == paths
+    scores = [float(line[0]) for line in lines]
+    assert scores == sorted(scores, reverse=True) and -1 <= min(scores) < max(scores) <= 1
+
+
+def test_candidates_of_another_family(golden, tmp_path, capsys):
+    words = ["generate", "calm piano", "--max-new-tokens", "50", "--candidates", "2", "-s", "3"]
+    words += ["-o", str(tmp_path / "a.wav")]
+    assert main(words) == 2 and "--candidates needs --scorer" in capsys.readouterr().err
+    assert main([*words, "--scorer", golden.folder]) == 0
+    assert "fits best" in capsys.readouterr().err and len(list(tmp_path.glob("*.wav"))) == 1
+    assert recipe_of(read_comment(tmp_path / "a.wav"))["seed"] in (3, 4)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--candidates", "2", "-o", "-"], "before anybody can judge"),
+        (["--scorer", "somewhere"], "give --candidates too"),
+    ],
+)
+def test_candidates_that_make_no_sense(capsys, words, said):
+    assert main(["generate", "calm piano", *words]) == 2 and said in capsys.readouterr().err
 
 
 def test_its_words_are_not_those_of_other_families(tmp_path, capsys):
