@@ -136,7 +136,9 @@ def open_scorer(folder, tokenizer, extractor, text_encoder=None):
         raise InputError(f"{clip(extractor)} has no {EXTRACTOR}, which says how recordings are read; download it again")
     features = read_features(extractor.json(EXTRACTOR), extractor.file(EXTRACTOR))
     if features.bins != config.audio.num_mel_bins:
-        raise InputError(f"{extractor.file(EXTRACTOR)} has {features.bins} bins; {path} {config.audio.num_mel_bins}")
+        raise InputError(
+            f"{extractor.file(EXTRACTOR)} makes {features.bins} bins; the model reads {config.audio.num_mel_bins}"
+        )
     width = config.audio.spec_size**2 // config.audio.num_mel_bins
     if not 2 <= features.frames <= width:
         raise InputError(f"{extractor.file(EXTRACTOR)} makes {features.frames} frames; the model reads 2 to {width}")

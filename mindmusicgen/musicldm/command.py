@@ -11,7 +11,7 @@ from ..sound.recipe import bare_name
 from . import settings
 from .checkpoint.folder import SCHEDULER, resolve_pipeline
 from .model import MusicLDMPipeline
-from .schedulers import SHORT, read_scheduler
+from .schedulers import SHORT, open_scheduler
 
 SCORES = True  # its checkpoints have what ranks candidates
 OF_CODES = "max_new_tokens extend_stride audio melody mindir codes plot temperature top_k top_p greedy quantization"
@@ -76,7 +76,7 @@ def _options(job, folder):
     options |= {"negative_prompt": job.negative_prompt, "audio_length_in_s": job.duration}
     if isinstance(job.guidance_scale, tuple):
         raise InputError("guidance_scale is START:END, which is for MusicGen; give one number")
-    scheduler = read_scheduler(folder.json(SCHEDULER), folder.file(SCHEDULER))
+    scheduler = open_scheduler(folder.file(SCHEDULER))
     if job.scheduler is not None:
         scheduler = SHORT[job.scheduler].from_config(scheduler.config)
     scheduler.table(200 if job.steps is None else job.steps)

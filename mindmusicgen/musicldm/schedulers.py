@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checkpoint.json_file import read_json
 from ..errors import InputError, shown, whole_number
 from ..habits import nearest
 
@@ -39,9 +40,10 @@ ELSEWHERE = {  # fields of any of these classes that may only be what they are i
     "sigma_min": None,
     "sigma_max": None,
     "algorithm_type": "dpmsolver++",
+    "lambda_min_clipped": -math.inf,
 }
 UNUSED = ("dynamic_thresholding_ratio", "clip_sample_range", "sample_max_value", "flow_shift", "time_shift_type")
-UNUSED += ("lambda_min_clipped", "skip_prk_steps", "solver_order", "solver_type", "lower_order_final", "euler_at_final")
+UNUSED += ("skip_prk_steps", "solver_order", "solver_type", "lower_order_final", "euler_at_final")
 UNUSED += ("final_sigmas_type", "set_alpha_to_one", "steps_offset", "timestep_spacing", "base_image_seq_len")
 UNUSED += ("max_image_seq_len", "base_shift", "max_shift")
 
@@ -407,6 +409,11 @@ SCHEDULERS = {
 }
 SHORT = {"ddim": DDIMScheduler, "pndm": PNDMScheduler, "lms": LMSDiscreteScheduler, "euler": EulerDiscreteScheduler}
 SHORT |= {"dpm": DPMSolverMultistepScheduler}  # words of the command line
+
+
+def open_scheduler(path):
+    """The scheduler of a file; see `read_scheduler`."""
+    return read_scheduler(read_json(path, infinite=True), path)
 
 
 def read_scheduler(values, path):

@@ -12,6 +12,7 @@ from mindmusicgen.musicldm.schedulers import (
     DPMSolverMultistepScheduler,
     PNDMScheduler,
     advance,
+    open_scheduler,
     read_scheduler,
 )
 
@@ -79,12 +80,22 @@ def test_from_config_and_back(golden):
         ({"trained_betas": [0.1]}, ("trained_betas",)),
         ({"beta_start": 2.0}, ("betas",)),
         ({"num_train_timesteps": 0}, ("num_train_timesteps",)),
+        ({"lambda_min_clipped": -5.1}, ("lambda_min_clipped", "-inf")),
         ({"beta_ende": 0.1}, ("beta_ende", "did you mean beta_end?")),
     ],
 )
 def test_refused_fields(refused, fields, words):
     for kind in SCHEDULERS.values():
         refused(lambda kind=kind: kind(**fields), *words)
+
+
+def test_infinity_in_a_file(tmp_path, refused):
+    """diffusers writes it, though it is no JSON."""
+    path = tmp_path / "scheduler_config.json"
+    path.write_text('{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}')
+    assert open_scheduler(path).config.lambda_min_clipped == -math.inf
+    path.write_text('{"_class_name": "DPMSolverMultistepScheduler", "beta_start": NaN}')
+    refused(lambda: open_scheduler(path), "not valid JSON")
 
 
 def test_refused_runs(refused):

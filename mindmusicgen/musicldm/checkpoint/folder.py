@@ -18,7 +18,7 @@ from ...clap.prompts import PromptTokenizer
 from ...errors import InputError, clip, shown
 from ...habits import dtype_name, saving
 from ...runtime.telling import tell
-from ..schedulers import read_scheduler
+from ..schedulers import open_scheduler
 from . import names, networks
 
 PIPELINES = ("MusicLDMPipeline", "AudioLDMPipeline")
@@ -71,7 +71,7 @@ def open_parts(folder, dtype, scheduler=None):
         InputError: if a file is missing or damaged, or asks for what is not built here. The small files come first.
     """
     if scheduler is None:
-        scheduler = read_scheduler(folder.json(SCHEDULER), folder.file(SCHEDULER))
+        scheduler = open_scheduler(folder.file(SCHEDULER))
     extractor = read_features(folder.json(EXTRACTOR), folder.file(EXTRACTOR)) if folder.has(EXTRACTOR) else None
     clap = [networks.read_part(folder, part) for part in WEIGHTS][0]
     _, text_encoder = networks.make_text_encoder(folder)
