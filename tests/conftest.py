@@ -34,6 +34,7 @@ LONGEST_FIRST = (
     "test_melody",
     "test_audiocraft",
     "test_mindir",
+    "test_bark_mindir",
     "test_generate",
     "test_exercises",
     "test_telling",
