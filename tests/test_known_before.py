@@ -175,7 +175,7 @@ def test_a_full_disk_is_said_before_the_model_is_opened(unopened, place, model, 
     soundfile.write("data/a.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 32000)
     Path("data/a.txt").write_text("noise")
     more = {"train": ["--data", "data"], "generate": ["--duration", "20"]}.get(command, [])
-    if command in ("generate", "train", "convert"):  # which know how much they will write
+    if command in ("generate", "train", "convert", "export"):  # which know how much they will write
         usage = files.shutil.disk_usage(place)
         monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
         assert cli.main(words_of(command, model, more)) == 2

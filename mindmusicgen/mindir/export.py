@@ -70,6 +70,20 @@ def check_output(output):
     check_folder(output, "output")
 
 
+def check_space(output, counts, dtype):
+    """Refuse a disk that has no room for the weights.
+
+    Args:
+        output (str): folder to write.
+        counts (Iterable[int]): parameters in each graph.
+        dtype (mindspore.dtype): of the weights.
+
+    Raises:
+        InputError: saying how much is missing.
+    """
+    check_folder(output, "output", sum(counts) * (4 if dtype == ms.float32 else 2))
+
+
 def exportable_dtype(folder, dtype):
     """The dtype to export a model in.
 

@@ -14,6 +14,7 @@ import soundfile
 from mindmusicgen import BarkConfig, BarkModel, BarkProcessor, MindIRBark, MindIRMusicgen, cli
 from mindmusicgen.bark.mindir.export import export
 from mindmusicgen.mindir.manifest import digest, exported_kind
+from mindmusicgen.runtime import files
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["hello world", "hello", "world hello world"]
@@ -343,3 +344,11 @@ def test_a_codec_that_needs_a_graph_for_each_length_is_refused(small, tmp_path, 
     refused(
         lambda: export(str(folder), str(tmp_path / "out")), "no graph of this model's codec", "leave codec_decoder out"
     )
+
+
+def test_a_full_disk_is_said_before_the_model_is_opened(small, tmp_path, refused, monkeypatch):
+    usage = files.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+    monkeypatch.setattr(BarkModel, "from_pretrained", None)
+    refused(lambda: export(small, str(tmp_path / "out")), "output needs", "make room")
+    assert os.listdir(tmp_path) == []

@@ -9,6 +9,7 @@ from ...generation.decode_loop import bucket
 from ...generation.incremental_decoder import IncrementalDecoder
 from ...mindir.export import (
     check_output,
+    check_space,
     exportable_dtype,
     floats,
     graphs_of,
@@ -19,6 +20,7 @@ from ...mindir.export import (
 )
 from .. import settings
 from ..checkpoint.folder import load_config, load_generation_config
+from ..checkpoint.info import parameter_counts
 from ..codec_windows import WINDOW, looks_back
 from ..decode_loop import CHUNK, SemanticGraphs, StageGraphs
 from ..model import BarkModel
@@ -71,9 +73,7 @@ def export(
         ``Ascend`` ``CPU``
     """
     names = graphs_of(pieces, PIECES)
-    for name, value in (("text_length", text_length), ("prompt_duration", prompt_duration)):
-        if value is not None:
-            raise InputError(f"{name} is for models of music; a Bark's texts and voices have one size: leave it out")
+    _refuse_of_music(text_length=text_length, prompt_duration=prompt_duration)
     check_output(output)
     folder = resolve(model, revision, **source)
     dtype = exportable_dtype(folder, dtype)
@@ -85,6 +85,8 @@ def export(
     defaults = load_generation_config(folder, config)
     chosen = settings.resolve(config, defaults, {}, 1, 0)
     sizes, positions = plan_sizes(config, chosen, batch, duration)
+    counts = parameter_counts(config)
+    check_space(output, [counts[name.split("_")[0]] for name in names], dtype)
     processor = BarkProcessor.from_pretrained(folder, **source)
 
     def companions(partial):
@@ -97,11 +99,14 @@ def export(
     with plain_operations():
         opened = BarkModel.from_pretrained(folder, dtype=dtype, **source)
         inputs = _graphs(opened, sizes, positions)
-        facts = {"kind": Manifest.kind, "model": model_name(model), "dtype": str(opened.dtype).lower(), "sizes": sizes}
-        facts |= {"semantic": stage_numbers(config.semantic_config, positions["semantic"])}
-        facts["codec"] = codec_numbers(opened.codec_model)
-        facts |= {"coarse": stage_numbers(config.coarse_acoustics_config, positions["coarse"])}
+        facts = _facts(opened, sizes, positions) | {"model": model_name(model), "dtype": str(opened.dtype).lower()}
         return write(output, {name: inputs[name] for name in names}, companions, facts)
+
+
+def _refuse_of_music(**given):
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} is for models of music; a Bark's texts and voices have one size: leave it out")
 
 
 def _serves_all_lengths(codec):
@@ -145,6 +150,17 @@ def plan_sizes(config, chosen, batch, duration):
         "chunk": CHUNK,
     }
     return sizes, {"semantic": min(bucket(length + tokens, (POSITIONS,)), room), "coarse": coarse_room}
+
+
+def _facts(model, sizes, positions):
+    """What the manifest says of the files."""
+    return {
+        "kind": Manifest.kind,
+        "sizes": sizes,
+        "semantic": stage_numbers(model.semantic.config, positions["semantic"]),
+        "coarse": stage_numbers(model.coarse_acoustics.config, positions["coarse"]),
+        "codec": codec_numbers(model.codec_model),
+    }
 
 
 def _graphs(model, sizes, positions):

@@ -10,6 +10,7 @@ from ...generation.decode_loop import CACHE_BUCKETS, CHUNK, PROMPT_BUCKET, TEXT_
 from ...generation.incremental_decoder import STEP, IncrementalDecoder
 from ...mindir.export import (
     check_output,
+    check_space,
     exportable_dtype,
     floats,
     graphs_of,
@@ -19,6 +20,7 @@ from ...mindir.export import (
     write,
 )
 from ..checkpoint.folder import load_config
+from ..checkpoint.sizes import parameters
 from ..delay_pattern import columns_for
 from ..settings import window_frames
 from . import graphs
@@ -32,6 +34,7 @@ PIECES = {  # what can be asked for, and the graphs that it consists of
     "codec_encoder": ("codec_encoder",),
     "codec_decoder": ("codec_recurrent", "codec_convolutions"),
 }
+NETWORKS = {"text_encoder": "text encoder"} | dict.fromkeys(("prefill", "step", "chunk"), "decoder")  # in large files
 DECODED_FRAMES = 25  # frames of audio that the codec's decoder makes at a time
 
 
@@ -67,7 +70,10 @@ def export(
     chosen, dtype = model_class(folder), exportable_dtype(folder, dtype)
     if chosen.model_type != Manifest.kind:
         raise InputError(f"{folder} is a melody model, which cannot be exported; choose a text model")
-    sizes = plan_sizes(load_config(folder, **revisionless), batch, text_length, duration, prompt_duration)
+    config = load_config(folder, **revisionless)
+    sizes = plan_sizes(config, batch, text_length, duration, prompt_duration)
+    counts = parameters(config)
+    check_space(output, [counts[NETWORKS[name]] for name in names if name in NETWORKS], dtype)
 
     def companions(partial):
         AutoProcessor.from_pretrained(folder, **revisionless).save_pretrained(partial)
