@@ -5,11 +5,12 @@ import time
 from dataclasses import replace
 
 from ..audio import FORMATS, check_format
-from ..auto import AutoProcessor, part_of_family
+from ..auto import AutoProcessor, known_kind, part_of_family
 from ..checkpoint.native import stored_quantization
 from ..checkpoint.source import resolve
 from ..dtypes import dtype_name
 from ..errors import InputError, whole_number
+from ..families import KINDS
 from ..language import said
 from ..runtime import device as devices
 from ..runtime.files import check_folder, remove_leftovers
@@ -45,7 +46,8 @@ def batch(arguments, interrupts):
     source = {"cache_dir": arguments.cache_dir, "local_files_only": arguments.local_files_only}
     usual = part_of_family(folder, "batching").DEFAULTS
     prompts = [replace(prompt, settings=usual | prompt.settings) for prompt in prompts]
-    tokenizer = AutoProcessor.from_pretrained(folder, **source).tokenizer
+    with_processor = KINDS[known_kind(folder)].processor
+    tokenizer = AutoProcessor.from_pretrained(folder, **source).tokenizer if with_processor else None
     model = arguments.model
     more = {"model": os.path.basename(os.path.abspath(model)) if os.path.exists(model) else model}
     arguments.dtype = _dtype(arguments, folder)

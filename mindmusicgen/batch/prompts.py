@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..words import check_words
 
 SETTINGS = ("duration", "extend_stride", "guidance_scale", "temperature", "top_k", "top_p", "do_sample", "voice")
+SETTINGS += ("steps", "scheduler")  # of diffusion
 FIELDS = ("text", "id", "seed", "negative_text", *SETTINGS)
 SAME = {"prompt": "text", "negative": "negative_text", "negative_prompt": "negative_text"}  # other names of fields
 LONGEST_ID = 100  # characters, and twice as many bytes: with its ending it is to fit into 255 bytes

@@ -31,6 +31,7 @@ def add_batch(parser):
     )
     flags.add_negative(parser, "negative_text")
     parser.add_argument("--voice", metavar="VOICE", help="of a Bark, who speaks the lines that do not say")
+    flags.add_diffusion(parser.add_argument_group("diffusion, with a MusicLDM such as ucsd-reach/musicldm"))
     parser.add_argument("-s", "--seed", type=int, default=0, help="line n uses seed + n - 1 if it does not say (0)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pieces at a time (8)")
     flags.add_sound(parser)

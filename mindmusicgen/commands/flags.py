@@ -147,6 +147,16 @@ def add_sound(parser):
     )
 
 
+def add_diffusion(group):
+    """How noise becomes music."""
+    group.add_argument("--steps", type=int, metavar="N", help="steps from noise to music (200); 1 to 1000")
+    group.add_argument(
+        "--scheduler",
+        choices=("ddim", "pndm", "lms", "euler", "dpm"),
+        help="what leads the steps (the model's own, ddim); dpm needs few, 20 or so",
+    )
+
+
 def add_scorer(parser, **options):
     """Who judges."""
     parser.add_argument(

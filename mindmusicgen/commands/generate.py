@@ -53,7 +53,7 @@ def add_generate(parser):
     _add_sources(parser)
     flags.add_negative(parser)
     _add_speech(parser.add_argument_group("speech, with a Bark such as suno/bark-small"))
-    _add_diffusion(parser.add_argument_group("diffusion, with a MusicLDM such as ucsd-reach/musicldm"))
+    flags.add_diffusion(parser.add_argument_group("diffusion, with a MusicLDM such as ucsd-reach/musicldm"))
     parser.add_argument("--copies", type=int, default=1, metavar="N", help="pieces for each prompt (1)")
     parser.add_argument(
         "--candidates", type=int, default=1, metavar="N", help="make N for each piece, and keep what fits best (1)"
@@ -97,15 +97,6 @@ def _add_speech(group):
         help="speak texts of any length, and dialogues, whose lines are NAME: WORDS; a .txt file is one text",
     )
     group.add_argument("--save-voice", metavar="FILE", help="write the voice that spoke into this .npz file")
-
-
-def _add_diffusion(group):
-    group.add_argument("--steps", type=int, metavar="N", help="steps from noise to music (200); 1 to 1000")
-    group.add_argument(
-        "--scheduler",
-        choices=("ddim", "pndm", "lms", "euler", "dpm"),
-        help="what leads the steps (the model's own, ddim); dpm needs few, 20 or so",
-    )
 
 
 def _add_files(group):

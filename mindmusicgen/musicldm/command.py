@@ -1,6 +1,5 @@
 """`mindmusicgen generate` for MusicLDM: what was asked for, checked before a model is opened; and a piece's recipe."""
 
-import contextlib
 from dataclasses import dataclass
 
 from .. import __version__
@@ -10,6 +9,7 @@ from ..errors import InputError
 from ..sound.recipe import bare_name
 from . import settings
 from .checkpoint.folder import SCHEDULER, resolve_pipeline
+from .checkpoint.info import enough_memory
 from .model import MusicLDMPipeline
 from .schedulers import SHORT, open_scheduler
 
@@ -79,15 +79,15 @@ def _options(job, folder):
     scheduler = open_scheduler(folder.file(SCHEDULER))
     if job.scheduler is not None:
         scheduler = SHORT[job.scheduler].from_config(scheduler.config)
-    scheduler.table(200 if job.steps is None else job.steps)
+    settings.check({name: value for name, value in options.items() if value is not None}, scheduler)
     if job.duration is not None:
         number("duration", job.duration, settings.SHORTEST, settings.LONGEST)
     return {name: value for name, value in options.items() if value is not None}, scheduler
 
 
 def memory_for(job, work):
-    """Context for making: nothing is known of what fits."""
-    return contextlib.nullcontext()
+    """Context that says what fits, when memory is too small for what is done in it."""
+    return enough_memory(work.model, len(work.prompts), job.duration)
 
 
 def recipe(job, work, prompt, seed):

@@ -202,24 +202,29 @@ class MusicLDMPipeline(Single):
         return target if target == "CPU" else f"{target}:{number or 0}"
 
     @property
+    def sizes(self):
+        """What decides how long pieces are: `settings.Sizes`."""
+        return settings.Sizes(self.unet.config, self.vae.config, self.vocoder.config)
+
+    @property
     def sampling_rate(self):
         """Samples per second of the audio."""
-        return self.vocoder.config.sampling_rate
+        return self.sizes.sampling_rate
 
     @property
     def hop_length(self):
         """Samples for each frame of a spectrogram."""
-        return int(np.prod(self.vocoder.config.upsample_rates))
+        return self.sizes.hop_length
 
     @property
     def longest(self):
         """Seconds of audio that the model was trained on, and makes unless told otherwise."""
-        return self.unet.config.sample_size * self.vae.config.stretch * self.hop_length / self.sampling_rate
+        return self.sizes.longest
 
     @property
     def columns(self):
         """Columns of latents."""
-        return self.vocoder.config.model_in_dim // self.vae.config.stretch
+        return self.sizes.columns
 
     def enable_model_cpu_offload(self, gpu_id=0, **others):
         """In diffusers, keep all but the working part out of a GPU's memory. Here all lie in the memory of the device,
@@ -241,8 +246,8 @@ class MusicLDMPipeline(Single):
         self,
         prompt=None,
         audio_length_in_s=None,
-        num_inference_steps=200,
-        guidance_scale=2.0,
+        num_inference_steps=settings.STEPS,
+        guidance_scale=settings.GUIDANCE,
         negative_prompt=None,
         num_waveforms_per_prompt=1,
         eta=0.0,

@@ -10,9 +10,11 @@ from mindspore import Tensor
 from ..arguments import as_array, number, resolve_seeds
 from ..errors import InputError, shown, whole_number
 from ..runtime.telling import tell
+from .config import UNetConfig, VaeConfig, VocoderConfig
 from .schedulers import DDIMScheduler, Table
 
 SHORTEST, LONGEST = 0.04, 60.0  # seconds
+STEPS, GUIDANCE = 200, 2.0  # unless a call says otherwise
 OUTPUTS = ("np", "ms", "latent")
 
 
@@ -68,6 +70,39 @@ class Request:
         return self.guidance > 1
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What of a pipeline decides how long its pieces are, without the networks.
+
+    Attributes:
+        unet (UNetConfig), vae (VaeConfig), vocoder (VocoderConfig): sizes.
+    """
+
+    unet: UNetConfig
+    vae: VaeConfig
+    vocoder: VocoderConfig
+
+    @property
+    def sampling_rate(self):
+        """Samples per second of the audio."""
+        return self.vocoder.sampling_rate
+
+    @property
+    def hop_length(self):
+        """Samples for each frame of a spectrogram."""
+        return math.prod(self.vocoder.upsample_rates)
+
+    @property
+    def longest(self):
+        """Seconds of audio that the model was trained on, and makes unless told otherwise."""
+        return self.unet.sample_size * self.vae.stretch * self.hop_length / self.sampling_rate
+
+    @property
+    def columns(self):
+        """Columns of latents."""
+        return self.vocoder.model_in_dim // self.vae.stretch
+
+
 def resolve(pipe, arguments):
     """Check a call's arguments.
 
@@ -94,7 +129,10 @@ def resolve(pipe, arguments):
             f"guidance_scale is {guidance:g}: up to 1 there is no guidance, and the negative prompt is ignored",
             error=True,
         )
-    seconds, lines, samples = _length(pipe, one("audio_length_in_s"))
+    seconds, lines, samples = length(pipe.sizes, one("audio_length_in_s"))
+    if seconds > pipe.longest + 1e-6:
+        trained = f"the model was trained on {pipe.longest:g} s and may fall silent"
+        tell(f"audio_length_in_s is {seconds:g}; {trained}", error=True)
     _check_rest(arguments)
     latents = one("latents")
     if latents is not None:
@@ -165,17 +203,31 @@ def _negative(pipe, texts, vectors, groups, prompt_vectors):
     return texts if several else texts * groups, None
 
 
-def _length(pipe, seconds):
-    """Seconds, lines of latents and samples of audio."""
-    trained = pipe.longest
-    seconds = trained if seconds is None else number("audio_length_in_s", seconds, SHORTEST, LONGEST)
-    if seconds > trained + 1e-6:
-        tell(
-            f"audio_length_in_s is {seconds:g}; the model was trained on {trained:g} s and may fall silent", error=True
-        )
-    rate = pipe.sampling_rate
-    frames = max(round(seconds * rate / pipe.hop_length), 1)
-    return seconds, -(-frames // pipe.vae.config.stretch), round(seconds * rate)
+def length(sizes, seconds):
+    """Seconds, lines of latents and samples of audio.
+
+    Args:
+        sizes (Sizes): of the networks.
+        seconds (float): that were asked for; None: what the model was trained on.
+
+    Raises:
+        InputError: if that is no length.
+    """
+    seconds = sizes.longest if seconds is None else number("audio_length_in_s", seconds, SHORTEST, LONGEST)
+    rate = sizes.sampling_rate
+    frames = max(round(seconds * rate / sizes.hop_length), 1)
+    return seconds, -(-frames // sizes.vae.stretch), round(seconds * rate)
+
+
+def check(asked, scheduler):
+    """Refuse steps and guidance that no call takes, for those that plan.
+
+    Args:
+        asked (dict): arguments of a call.
+        scheduler (Scheduler): of the call.
+    """
+    number("guidance_scale", asked.get("guidance_scale", GUIDANCE), -math.inf)
+    scheduler.table(asked.get("num_inference_steps", STEPS))
 
 
 def _table(scheduler, steps, eta):
