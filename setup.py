@@ -11,6 +11,7 @@ SOURCES = (
     "float_gpt",
     "gpt",
     "kernels",
+    "pictures",
     "product",
     "quantized",
     "quantized_decoder",

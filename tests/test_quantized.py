@@ -622,3 +622,16 @@ def test_opening_keeps_no_page_of_the_weights_it_looked_through(use_kernels, tmp
     ours = [region for region in regions if f"{tmp_path}/int8/" in region]
     resident = sum(int(re.search(r"\nRss: +(\d+) kB", region)[1]) for region in ours)
     assert model.mapped and len(ours) > 10 and resident < 1000, resident
+
+
+def test_matrices_of_the_same_number_of_tiles_are_told_apart():
+    """MindSpore takes operators that are alike in name and attributes for one, and gave the second the first's size."""
+    x = Tensor(np.random.default_rng(0).standard_normal((3, 64), np.float32))
+    for size in (18, 30, 25):
+        weight = np.random.default_rng(size).standard_normal((size, 64), np.float32)
+        cell = QuantizedLinear(64, size)
+        for parameter, value in zip((cell.weight, cell.scale), packing.pack(weight), strict=True):
+            parameter.set_data(Tensor(value))
+        found = cell(x).asnumpy()
+        assert found.shape == (3, size)
+        np.testing.assert_allclose(found, x.asnumpy() @ weight.T, atol=0.5)

@@ -17,13 +17,14 @@ from mindspore import Tensor, nn, ops
 from ..models.layers import Linear, empty_parameter
 from ..ops import native
 from ..ops.attention import attention
+from ..ops.pictures import conv3x3_op, group_norm_op
 from ..ops.sequence import attention_op
 from ..runtime.device import is_ascend
 
 QUERIES = 256  # of one block of attention, whose weights then stay in the processor's cache
 
 
-def product(x, weight, kernel):
+def product(x, weight, kernel=None):
     """[rows, in] and [out, in] -> [rows, out]: the one place where pictures are multiplied with weights.
 
     `kernel` is what `native.product_op` returned.
@@ -47,21 +48,21 @@ def shifted(x, by):
     return ops.concat((rows_slice(x, 1, length), edge), 1)
 
 
-def conv3x3(x, weight, bias, kernel):
+def conv3x3(x, weight, bias):
     """A convolution of 3 x 3 with a border of zeros. x: [B, H, W, C], weight: as `Conv3x3` packs it, bias: [O]."""
     rows, height, width, channels = x.shape
     size, columns = bias.shape[0], 3 * channels
     lines = x.reshape(rows * height, width, channels)
     beside = ops.concat((shifted(lines, 1), lines, shifted(lines, -1)), 2).reshape(-1, columns)
     shape = (rows, height, width * size)
-    above = product(beside, weight_rows(weight, 0, size), kernel).reshape(shape)
-    same = product(beside, weight_rows(weight, 1, size), kernel).reshape(shape)
-    below = product(beside, weight_rows(weight, 2, size), kernel).reshape(shape)
+    above = product(beside, weight_rows(weight, 0, size)).reshape(shape)
+    same = product(beside, weight_rows(weight, 1, size)).reshape(shape)
+    below = product(beside, weight_rows(weight, 2, size)).reshape(shape)
     y = shifted(above, 1) + same + shifted(below, -1)
     return ops.bias_add(y.reshape(-1, size), bias).reshape(rows, height, width, size)
 
 
-def conv3x3_halved(x, weight, bias, kernel):
+def conv3x3_halved(x, weight, bias):
     """The same with stride 2: pairs of columns, then pairs of lines; the missing neighbour is in the pair before."""
     rows, height, width, channels = x.shape
     size, columns = bias.shape[0], 3 * channels
@@ -75,8 +76,8 @@ def conv3x3_halved(x, weight, bias, kernel):
     beside = ops.concat((shifted(odd, 1), pairs), 2).reshape(rows, 2 * height, width * columns)
     first = rows_slice(beside, 0, 2 * height, 2).reshape(-1, columns)
     second = rows_slice(beside, 1, 2 * height, 2).reshape(-1, columns)
-    above = product(second, weight_rows(weight, 0, size), kernel).reshape(rows, height, width * size)
-    here = product(first, weight_rows(weight, 1, size), kernel) + product(second, weight_rows(weight, 2, size), kernel)
+    above = product(second, weight_rows(weight, 0, size)).reshape(rows, height, width * size)
+    here = product(first, weight_rows(weight, 1, size)) + product(second, weight_rows(weight, 2, size))
     y = shifted(above, 1) + here.reshape(rows, height, width * size)
     return ops.bias_add(y.reshape(-1, size), bias).reshape(rows, height, width, size)
 
@@ -107,28 +108,36 @@ class Conv3x3(nn.Cell):
     def __init__(self, in_channels, out_channels, stride=1, dtype=ms.float32):
         super().__init__()
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
-        self.by_products, self.kernel = not is_ascend(), native.product_op(dtype)
+        self.by_products, self.whole = not is_ascend(), conv3x3_op(dtype, stride)
         shape = (3 * out_channels, 3 * in_channels) if self.by_products else (out_channels, in_channels, 3, 3)
+        if self.whole is not None:
+            shape = (out_channels, 9 * in_channels)
         self.weight, self.bias = empty_parameter(*shape, dtype=dtype), empty_parameter(out_channels, dtype=dtype)
 
     def pack(self, weight):
-        """(O, C, 3, 3) as in torch -> rows (dy, O), columns (dx, C), or as it is on Ascend."""
+        """(O, C, 3, 3) as in torch -> rows (dy, O), columns (dx, C); for the kernel rows O, columns (dy, dx, C)."""
         if not self.by_products:
             return weight
+        if self.whole is not None:
+            return weight.transpose(0, 2, 3, 1).reshape(self.out_channels, -1)
         return weight.transpose(2, 0, 3, 1).reshape(3 * self.out_channels, 3 * self.in_channels)
 
     def unpack(self, matrix):
         """The inverse of `pack`."""
         if not self.by_products:
             return matrix
+        if self.whole is not None:
+            return matrix.reshape(self.out_channels, 3, 3, self.in_channels).transpose(0, 3, 1, 2)
         return matrix.reshape(3, self.out_channels, 3, self.in_channels).transpose(1, 3, 0, 2)
 
     def construct(self, x):
         if not self.by_products:
             return convolution(x, self.weight, self.bias, self.stride)
+        if self.whole is not None:
+            return self.whole(x, self.weight, self.bias)
         if self.stride == 1:
-            return conv3x3(x, self.weight, self.bias, self.kernel)
-        return conv3x3_halved(x, self.weight, self.bias, self.kernel)
+            return conv3x3(x, self.weight, self.bias)
+        return conv3x3_halved(x, self.weight, self.bias)
 
 
 def linear(x, weight, bias, kernel):
@@ -197,8 +206,14 @@ class GroupNorm(nn.Cell):
         super().__init__()
         self.groups, self.eps, self.silu, self.dtype = groups, eps, silu, dtype
         self.weight, self.bias = empty_parameter(channels), empty_parameter(channels)
+        self.kernel = group_norm_op(ms.float32)
+        numbers = np.array([groups], np.int32), np.array([eps], np.float32), np.array([int(silu)], np.int32)
+        self.numbers = tuple(map(Tensor, numbers))
 
     def construct(self, x):
+        if self.kernel is not None:
+            flat = x.astype(ms.float32).reshape(x.shape[0], -1, x.shape[-1])
+            return self.kernel(flat, self.weight, self.bias, *self.numbers).reshape(x.shape).astype(self.dtype)
         y = group_norm(x.astype(ms.float32), self.weight, self.bias, self.groups, self.eps)
         return (silu(y) if self.silu else y).astype(self.dtype)
 

@@ -21,6 +21,7 @@ def decode_custom(path, name, count):
 
     op = ops.Custom(f"{path}:{name}", shapes, lambda *_: (ms.int32, ms.int32, ms.float32), func_type="aot")
     op.add_prim_attr("side_effect_mem", True)  # it writes into the caches
+    op.add_prim_attr("count", count)  # MindSpore takes operators that are alike in name and attributes for one
     return op
 
 

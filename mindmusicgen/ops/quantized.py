@@ -52,7 +52,9 @@ def _linear_op(path, size_out):
     def shape(x, *_):
         return [x[0], size_out]
 
-    return ops.Custom(f"{path}:QuantizedLinear", shape, lambda x, *_: x, func_type="aot")
+    op = ops.Custom(f"{path}:QuantizedLinear", shape, lambda x, *_: x, func_type="aot")
+    op.add_prim_attr("size_out", size_out)  # MindSpore takes operators that are alike in name and attributes for one
+    return op
 
 
 @functools.cache

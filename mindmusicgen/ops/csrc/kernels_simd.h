@@ -63,13 +63,6 @@ TARGET static void SIMD(linear_task)(const void *arguments, int64_t task)
         SIMD(outs_block)(1, a, o);
 }
 
-INLINE VEC SIMD(sigmoid)(VEC x)
-{
-    const VEC e = SIMD(exp)((VEC)((IVEC)x | INT32_MIN)); /* of -|x| */
-    const IVEC negative = x < 0.0f;
-    return (VEC)((negative & (IVEC)e) | (~negative & (IVEC)((VEC){0} + 1.0f))) / (e + 1.0f);
-}
-
 INLINE VEC SIMD(tanh)(VEC x)
 {
     return SIMD(sigmoid)(x + x) * 2.0f - 1.0f;

@@ -28,25 +28,61 @@
 #define STEPS 6                    /* whose tiles stay near while they are used: 36 KB of a block; best of 4 to 16 */
 #define PANEL_ROWS 256             /* of the result, in one task */
 #define PANEL_COLUMNS 128
+#define TAPS 9                     /* of a convolution */
 #define MOST_BYTES (8 << 20)       /* of the tiles of one matrix that are made at once */
 
 struct product {
-    const float *x, *w; /* [rows, in], [out, in] */
-    float *y;           /* rows y_stride apart */
-    int64_t rows, out, in, y_stride;
+    const float *x, *w, *bias; /* [rows, in], [out, in], [out] or NULL */
+    float *y;                  /* rows y_stride apart */
+    int64_t rows, out, in, steps, y_stride;
     char *left, *right; /* tiles */
+    const struct picture *picture; /* whose neighbourhoods are the rows of x, if there is one */
+    int64_t first;                 /* of its pixels, the first row */
 };
+
+/* The 3 x 3 pixels around 32 pixels of the result, each pixel's channels filled up to whole steps; zeros outside. */
+TARGET static void lay_out_pixels(const struct product *a, int64_t block)
+{
+    const struct picture *p = a->picture;
+    char *tiles = a->left + block * a->steps * STEP;
+    for (int tap = 0; tap < TAPS; tap++) {
+        const float *from[SIDE];
+        for (int64_t r = 0; r < SIDE; r++) {
+            const int64_t row = block * SIDE + r, pixel = a->first + row;
+            const int64_t line = pixel / p->out_width % p->out_height * p->stride + tap / 3 - 1;
+            const int64_t column = pixel % p->out_width * p->stride + tap % 3 - 1;
+            const int64_t picture = pixel / (p->out_width * p->out_height);
+            const int there = row < a->rows && line >= 0 && line < p->height && column >= 0 && column < p->width;
+            from[r] = there ? a->x + ((picture * p->height + line) * p->width + column) * p->channels : NULL;
+        }
+        for (int64_t first = 0; first < p->channels; first += SIDE, tiles += STEP)
+            for (int r = 0; r < SIDE; r++) {
+                __m512i parts[3];
+                cut(from[r] ? from[r] + first : a->x, from[r] ? p->channels - first : 0, 1, parts);
+                for (int part = 0; part < 3; part++)
+                    _mm512_store_si512(tiles + (2 * part + r / 16) * TILE + r % 16 * 64, parts[part]);
+            }
+    }
+}
 
 static void lay_out_left(const void *arguments, int64_t block)
 {
     const struct product *a = arguments;
+    if (a->picture) {
+        lay_out_pixels(a, block);
+        return;
+    }
     lay_out(a->x, a->rows, a->in, a->in, 1, block, a->left, 0);
 }
 
 static void lay_out_right(const void *arguments, int64_t block)
 {
     const struct product *a = arguments;
-    lay_out(a->w, a->out, a->in, a->in, 1, block, a->right, 1);
+    const int64_t taps = a->picture ? TAPS : 1, in = a->in / taps;
+    for (int64_t tap = 0; tap < taps; tap++) {
+        char *tiles = a->right + (block * (a->steps - blocks(in)) + tap * blocks(in)) * STEP;
+        lay_out(a->w + tap * in, a->out, in, a->in, 1, block, tiles, 1);
+    }
 }
 
 static int64_t panels(int64_t n, int64_t size)
@@ -58,9 +94,11 @@ static int64_t panels(int64_t n, int64_t size)
 TARGET static void panel(const void *arguments, int64_t task)
 {
     const struct product *a = arguments;
-    const int64_t across = panels(a->out, PANEL_COLUMNS), steps = blocks(a->in);
+    const int64_t across = panels(a->out, PANEL_COLUMNS), steps = a->steps;
     const int64_t top = task / across * PANEL_ROWS, first = task % across * PANEL_COLUMNS;
     const int64_t bottom = least(top + PANEL_ROWS, a->rows), last = least(first + PANEL_COLUMNS, a->out);
+    for (int64_t row = top; a->bias && row < bottom; row++)
+        memcpy(a->y + row * a->y_stride + first, a->bias + first, sizeof(float) * (size_t)(last - first));
     begin_tiles();
     for (int64_t step = 0; step < steps; step += STEPS)
         for (int64_t row = top; row < bottom; row += SIDE)
@@ -69,10 +107,11 @@ TARGET static void panel(const void *arguments, int64_t task)
                 const char *right = a->right + (column / SIDE * steps + step) * STEP;
                 const int64_t count = least(STEPS, steps - step);
                 float *y = a->y + row * a->y_stride + column;
+                const int add = step > 0 || a->bias;
                 if (row + SIDE <= a->rows && column + SIDE <= a->out)
-                    multiply(left, right, count, y, a->y_stride, step > 0);
+                    multiply(left, right, count, y, a->y_stride, add);
                 else
-                    multiply_edge(left, right, count, y, a->y_stride, step > 0, least(SIDE, a->rows - row),
+                    multiply_edge(left, right, count, y, a->y_stride, add, least(SIDE, a->rows - row),
                                   least(SIDE, a->out - column));
             }
     end_tiles();
@@ -132,28 +171,45 @@ void give_tiles(char *memory, int own)
         pthread_mutex_unlock(&kept.busy);
 }
 
-int product(const float *x, int64_t rows, int64_t in, const float *w, int64_t out, float *y)
+/* All of `whole`, piece by piece where its tiles would take too much memory. */
+static int multiply_all(const struct product *whole)
 {
-    const int64_t block = blocks(in) * STEP; /* bytes of 32 rows */
+    const int64_t block = whole->steps * STEP; /* bytes of 32 rows */
     const int64_t most = MOST_BYTES / block < PANEL_ROWS / SIDE ? PANEL_ROWS / SIDE : MOST_BYTES / block;
-    const int64_t left = least(blocks(rows), most), right = least(blocks(out), most);
+    const int64_t left = least(blocks(whole->rows), most), right = least(blocks(whole->out), most);
     int own;
     char *memory = take_tiles((left + right) * block, &own);
-    for (int64_t column = 0; memory && column < out; column += right * SIDE) {
-        struct product a = {.x = x, .w = w + column * in, .in = in, .y_stride = out, .left = memory};
+    for (int64_t column = 0; memory && column < whole->out; column += right * SIDE) {
+        struct product a = *whole;
+        a.left = memory;
         a.right = memory + left * block;
-        a.out = least(right * SIDE, out - column);
+        a.w += column * a.in;
+        a.bias = a.bias ? a.bias + column : NULL;
+        a.out = least(right * SIDE, whole->out - column);
         team_run(lay_out_right, &a, blocks(a.out));
-        for (int64_t row = 0; row < rows; row += left * SIDE) {
-            a.x = x + row * in;
-            a.y = y + row * out + column;
-            a.rows = least(left * SIDE, rows - row);
+        for (a.first = 0; a.first < whole->rows; a.first += left * SIDE) {
+            a.x = a.picture ? whole->x : whole->x + a.first * a.in;
+            a.y = whole->y + a.first * a.y_stride + column;
+            a.rows = least(left * SIDE, whole->rows - a.first);
             team_run(lay_out_left, &a, blocks(a.rows));
             team_run(panel, &a, panels(a.rows, PANEL_ROWS) * panels(a.out, PANEL_COLUMNS));
         }
     }
     give_tiles(memory, own);
     return memory == NULL;
+}
+
+int product(const float *x, int64_t rows, int64_t in, const float *w, int64_t out, float *y)
+{
+    return multiply_all(&(struct product){
+        .x = x, .w = w, .y = y, .rows = rows, .out = out, .in = in, .steps = blocks(in), .y_stride = out});
+}
+
+int convolve(const struct picture *p, const float *x, const float *w, const float *bias, int64_t out, float *y)
+{
+    return multiply_all(&(struct product){.x = x, .w = w, .bias = bias, .y = y, .out = out, .in = TAPS * p->channels,
+                                          .rows = p->pictures * p->out_height * p->out_width, .y_stride = out,
+                                          .steps = TAPS * blocks(p->channels), .picture = p});
 }
 
 #else
@@ -166,6 +222,12 @@ int product_available(void)
 int product(const float *x, int64_t rows, int64_t in, const float *w, int64_t out, float *y)
 {
     (void)x, (void)rows, (void)in, (void)w, (void)out, (void)y;
+    return 1;
+}
+
+int convolve(const struct picture *p, const float *x, const float *w, const float *bias, int64_t out, float *y)
+{
+    (void)p, (void)x, (void)w, (void)bias, (void)out, (void)y;
     return 1;
 }
 

@@ -17,6 +17,14 @@ int product_available(void);
 /* y [rows, out] = x [rows, in] . w [out, in] transposed; non-zero when there is no memory or no unit. */
 int product(const float *x, int64_t rows, int64_t in, const float *w, int64_t out, float *y);
 
+/* Pictures [pictures, height, width, channels], and what a convolution of 3 x 3 with a border of zeros makes of them. */
+struct picture {
+    int64_t pictures, height, width, channels, stride, out_height, out_width;
+};
+
+/* y [pictures, out_height, out_width, out]; w [out, 9 channels], line by line; non-zero as `product`. */
+int convolve(const struct picture *p, const float *x, const float *w, const float *bias, int64_t out, float *y);
+
 /* `sequence_attention` with tiles; non-zero when there is no memory or no unit. */
 int tile_attention(const struct sequence *sequence);
 

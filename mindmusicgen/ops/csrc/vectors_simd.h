@@ -1,4 +1,4 @@
-/* Vector types, the exponential, GELU, a sum and a softmax, for one instruction set. Included by the other *_simd.h files, which are
+/* Vector types, the exponential, the sigmoid, GELU, a sum and a softmax, for one instruction set. Included by the other *_simd.h files, which are
  * compiled once per instruction set with SIMD, TARGET and LANES defined; see kernels_simd.h.
  */
 
@@ -81,4 +81,11 @@ INLINE float SIMD(soften)(float *scores, int64_t seen, int64_t columns)
         sums += e;
     }
     return SIMD(sum)(sums);
+}
+
+INLINE VEC SIMD(sigmoid)(VEC x)
+{
+    const VEC e = SIMD(exp)((VEC)((IVEC)x | INT32_MIN)); /* of -|x| */
+    const IVEC negative = x < 0.0f;
+    return (VEC)((negative & (IVEC)e) | (~negative & (IVEC)((VEC){0} + 1.0f))) / (e + 1.0f);
 }
