@@ -159,6 +159,7 @@ class Dense(Linear):
         self.products = native.product_op(dtype)
 
     def construct(self, x):
+        x = x if x.dtype == self.dtype else x.astype(self.dtype)
         return linear(x, self.weight, self.bias, self.products)
 
 

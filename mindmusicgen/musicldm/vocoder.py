@@ -8,10 +8,13 @@ Shapes: B clips, N frames or samples, C channels.
 
 import math
 
+import mindspore as ms
 from mindspore import nn, ops
 
 from ..models.convolutions import ConvWeight, pad_time, time_slice
 from ..models.layers import empty_parameter, tanh
+from ..ops import native
+from .layers import product
 
 LAST_SLOPE = 0.01
 
@@ -24,6 +27,7 @@ class Conv(nn.Cell):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.dilation = kernel_size, dilation
         self.conv = ConvWeight(out_channels, kernel_size * in_channels, out_channels)
+        self.kernel = native.product_op(ms.float32)
 
     def pack(self, weight):
         """(O, C, k) as in torch -> the matrix this cell multiplies with."""
@@ -40,8 +44,8 @@ class Conv(nn.Cell):
         taps = ()
         for i in range(self.kernel_size):
             taps += (time_slice(x, i * self.dilation, length),)
-        y = self.conv(ops.concat(taps, 2).reshape(rows * length, self.kernel_size * channels))
-        return self.conv.add_bias(y).reshape(rows, length, self.out_channels)
+        x = ops.concat(taps, 2).reshape(rows * length, self.kernel_size * channels)
+        return self.conv.add_bias(product(x, self.conv.weight, self.kernel)).reshape(rows, length, self.out_channels)
 
 
 class ConvTranspose(nn.Cell):
@@ -53,6 +57,7 @@ class ConvTranspose(nn.Cell):
         self.kernel_size, self.blocks = kernel_size, math.ceil(kernel_size / stride)
         self.trim = (kernel_size - stride) // 2
         self.conv = ConvWeight(stride * out_channels, self.blocks * in_channels, out_channels)
+        self.kernel = native.product_op(ms.float32)
 
     def pack(self, weight):
         """(C, O, k) as in torch -> the matrix this cell multiplies with."""
@@ -74,7 +79,8 @@ class ConvTranspose(nn.Cell):
         x, taps = pad_time(x, reach, reach, "constant"), ()
         for i in range(self.blocks):
             taps += (time_slice(x, reach - i, frames),)
-        y = self.conv(ops.concat(taps, 2).reshape(rows * frames, self.blocks * channels))
+        x = ops.concat(taps, 2).reshape(rows * frames, self.blocks * channels)
+        y = product(x, self.conv.weight, self.kernel)
         y = self.conv.add_bias(y.reshape(rows * frames * self.stride, self.out_channels))
         y = y.reshape(rows, frames * self.stride, self.out_channels)
         return time_slice(y, self.trim, (length - 1) * self.stride + self.kernel_size - 2 * self.trim)

@@ -137,3 +137,11 @@ def test_refused_configs(golden, refused, part, changes, words):
     values = golden.json(f"{part}/config.json")
     read(values, "there/config.json")
     refused(lambda: read(values | changes, "there/config.json"), "there/config.json", *words)
+
+
+def test_half_precision(golden, near):
+    """Norms, softmax and what comes out are float32; the rest is rounded to 11 bits."""
+    half = networks.make_unet(golden.folder, ms.float16)
+    found = half(lines(golden["unet8_input"]), Tensor([901.0], ms.float32), Tensor(golden["unet8_class"]))
+    assert found.dtype == ms.float32 and half.conv_in.weight.dtype == ms.float16
+    near(found.asnumpy().transpose(0, 3, 1, 2), golden["unet8_output"], 1e-2)
