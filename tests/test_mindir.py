@@ -318,6 +318,9 @@ def test_bad_exports_are_one_sentence(model, exported, tmp_path, capsys):
     for more in (["--output", "-"], ["--quantization", "int8"], ["--melody", "a.wav"]):
         assert cli.main(["generate", TEXTS[0], "--mindir", exported, *more]) == 2
         assert "--mindir makes files" in capsys.readouterr().err
+    for more in (["--model", "demo"], ["--dtype", "float16"]):
+        assert cli.main(["generate", TEXTS[0], "--mindir", exported, *more]) == 2
+        assert "leave --model and --dtype out" in capsys.readouterr().err
 
 
 def test_sizes_are_rounded_up_to_buckets():

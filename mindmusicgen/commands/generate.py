@@ -254,6 +254,8 @@ def _check_generate(job):
         raise InputError(
             "--mindir makes files from text and audio prompts; leave --output -, --melody, --quantization out"
         )
+    if job.mindir and (job.model or job.dtype):
+        raise InputError("--mindir has its model and its dtype in the files; leave --model and --dtype out")
     voices = None if job.long else job.voice  # of a dialogue there are as many as speakers
     for name, given in (("audio prompts", job.audio), ("melodies", job.melody), ("voices", voices)):
         if given and len(given) not in (1, max(len(job.prompts), 1)):

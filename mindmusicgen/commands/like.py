@@ -64,7 +64,8 @@ def make_like(job):
     """
     path, recipe = job.like, read_recipe(job.like)
     given = {name for name in (*TAKEN, *LENGTH) if getattr(job, name) is not None}
-    filled = {name: recipe[name] for name in TAKEN if name in recipe and name not in given}
+    wanted = [name for name in TAKEN if name not in given and not (name == "dtype" and job.mindir)]  # files have theirs
+    filled = {name: recipe[name] for name in wanted if name in recipe}
     if not given.intersection(LENGTH):
         filled |= {name: recipe.get(name) for name in LENGTH}
     if recipe.get("do_sample") is False and not given.intersection(SAMPLING):
