@@ -126,8 +126,9 @@ def fitting(preset, settings, source="history_prompt"):
         size = sizes.get(name, settings.codebook_size)
         if values.max() >= size:
             raise InputError(f"{source}: {name} holds {values.max()}; this model's go from 0 to {size - 1}")
-    wanted, found = settings.ratio / 2, made["coarse_prompt"].shape[1] / made["semantic_prompt"].shape[0]
-    if round(found, 1) != round(wanted, 1):
+    tokens, frames, wanted = len(made["semantic_prompt"]), made["coarse_prompt"].shape[1], settings.ratio / 2
+    found = frames / tokens
+    if round(found, 1) != round(wanted, 1) and not 0 <= wanted * tokens - frames < 1:  # few: what generation rounds to
         raise InputError(
             f"{source} has {found:.2f} frames for a semantic token; expected about {wanted:.1f}: its arrays are of "
             "different recordings"

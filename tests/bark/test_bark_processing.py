@@ -135,6 +135,16 @@ def test_a_generation_is_a_voice(bark, processor, tmp_path, refused):
     refused(lambda: presets.save_preset(str(tmp_path / "no" / "where"), first.preset()), "cannot be written")
 
 
+@pytest.mark.parametrize("tokens", [2, 3, 4, 5, 7])
+def test_a_short_generation_is_a_voice_too(bark, processor, refused, tokens):
+    """Half a frame that rounding leaves out is more than a tenth of so few."""
+    piece = bark.generate(**processor("the rain"), max_new_tokens=tokens, return_dict_in_generate=True)
+    voice = piece.preset()
+    bark.generate(**processor("a song"), history_prompt=voice, max_new_tokens=2)
+    longer = {**voice, "semantic_prompt": np.repeat(voice["semantic_prompt"], 2)}
+    refused(lambda: bark.generate(**processor("a song"), history_prompt=longer), "of different recordings")
+
+
 def test_a_vocabulary_alone_is_enough(golden, tmp_path, processor, refused):
     words = json.loads(Path(golden.folder, "tokenizer.json").read_text(encoding="utf-8"))
     (tmp_path / "vocab.txt").write_text("\n".join(words["model"]["vocab"]), encoding="utf-8")
