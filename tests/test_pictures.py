@@ -79,6 +79,23 @@ def test_convolution(shape, size, stride):
     np.testing.assert_allclose(found, wanted, atol=2e-6 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("dilation", [1, 3, 5])
+@pytest.mark.parametrize("shape,size,taps", [((1, 1, 1), 1, 3), ((2, 70, 40), 24, 7), ((1, 300, 64), 33, 11)])
+def test_convolution_along_time(shape, size, taps, dilation):
+    operator = pictures.conv_time_op(ms.float32)
+    if operator is None:
+        assert native.linear_rows() == native.FEW_ROWS  # no tile unit: `musicldm.vocoder` multiplies otherwise
+        return
+    rng = np.random.default_rng(size)
+    x, weight = rng.standard_normal(shape, np.float32), rng.standard_normal((size, taps, shape[2]), np.float32)
+    bias, reach = rng.standard_normal(size).astype(np.float32), taps // 2 * dilation
+    padded = np.pad(x.astype(np.float64), ((0, 0), (reach, reach), (0, 0)))
+    parts = [padded[:, i * dilation :][:, : shape[1]] @ weight[:, i].T.astype(np.float64) for i in range(taps)]
+    wanted = sum(parts) + bias
+    inputs = Tensor(x), Tensor(weight.reshape(size, -1)), Tensor(bias), Tensor(np.array([dilation], np.int32))
+    np.testing.assert_allclose(operator(*inputs).asnumpy(), wanted, atol=2e-6 * np.abs(wanted).max())
+
+
 def test_other_shapes_are_refused():
     library = ctypes.CDLL(native.library_path())
     x, weight, bias, y = (np.zeros(s, np.float32) for s in ((2, 5, 4, 8), (6, 72), (6,), (2, 5, 4, 6)))
@@ -88,6 +105,11 @@ def test_other_shapes_are_refused():
     for wrong in ((2, 3, 4, 6), (2, 2, 2, 6), (1, 5, 4, 6), (2, 5, 4, 5)):
         assert native.call(library.Conv3x3, x, weight, bias, np.zeros(wrong, np.float32)) != 0
     assert native.call(library.Conv3x3, x, weight[:, 1:].copy(), bias, y) != 0
+    along, one = (x.reshape(2, 20, 8), np.zeros((6, 24), np.float32), bias), np.array([1], np.int32)
+    assert native.call(library.ConvTime, *along, one, y.reshape(2, 20, 6)) == (0 if accepted == 0 else 3)
+    assert native.call(library.ConvTime, *along, one - 1, y.reshape(2, 20, 6)) != 0
+    assert native.call(library.ConvTime, *along, one, y.reshape(2, 20, 6)[:, 1:].copy()) != 0
+    assert native.call(library.ConvTime, along[0], weight[:, :32].copy(), bias, one, y.reshape(2, 20, 6)) != 0
     flat, numbers = x.reshape(2, 20, 8), [np.array([2], np.int32), np.array([1], np.float32), np.array([0], np.int32)]
     assert native.call(library.GroupNorm, flat, bias, bias, *numbers, flat.copy()) != 0  # 6 numbers for 8 channels
     numbers[0] = np.array([3], np.int32)

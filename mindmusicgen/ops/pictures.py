@@ -81,3 +81,25 @@ def group_norm_op(dtype):
     """
     path = _path(dtype)
     return _group_norm_op(path) if path else None
+
+
+@functools.cache
+def _conv_time_op(path):
+    return ops.Custom(
+        f"{path}:ConvTime", lambda x, w, bias, *_: [x[0], x[1], bias[0]], lambda x, *_: x, func_type="aot"
+    )
+
+
+def conv_time_op(dtype):
+    """The operator (x [B, N, C], weight [O, k C], bias [O], dilation [1] int32) -> [B, N, O], a convolution along time
+    with k taps, k odd, and zeros at both ends. A row of the weight goes through the taps, then the channels. None where
+    there is no tile unit (AMX), or another dtype.
+
+    Args:
+        dtype (mindspore.dtype): of x and the weights.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = _path(dtype) if native.product_op(dtype) else None
+    return _conv_time_op(path) if path and hasattr(ctypes.CDLL(path), "ConvTime") else None

@@ -2,6 +2,8 @@
  *
  *   Conv3x3    x [B, H, W, C], weight [O, 9 C] (line, column, channel), bias [O] -> [B, H', W', O], where H' and W' are H
  *              and W, or half of them, rounded up: the stride; needs a tile unit
+ *   ConvTime   x [B, N, C], weight [O, k C] (tap, channel), bias [O], dilation (one int32) -> [B, N, O], k odd, zeros at
+ *              both ends; needs a tile unit
  *   GroupNorm  x [B, N, C], weight and bias [C], groups (one int32), epsilon (one number), silu (one int32) -> [B, N, C]
  *
  * Each returns 0, or non-zero when shapes or dtypes are not those.
@@ -138,7 +140,7 @@ EXPORT int Conv3x3(int nparam, void **params, int *ndims, int64_t **shapes, cons
     (void)extra;
     if (nparam != 4 || ndims[0] != 4 || ndims[3] != 4)
         return 1;
-    struct picture a = {shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], 1, shapes[3][1], shapes[3][2]};
+    struct picture a = {shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], 1, shapes[3][1], shapes[3][2], 3, 3, 1};
     const int64_t out = shapes[3][3];
     if (a.out_height != a.height || a.out_width != a.width) {
         a.stride = 2;
@@ -150,4 +152,22 @@ EXPORT int Conv3x3(int nparam, void **params, int *ndims, int64_t **shapes, cons
         !IS(&p, 3, "float32", a.pictures, a.out_height, a.out_width, out))
         return 3;
     return product_available() && convolve(&a, params[0], params[1], params[2], out, params[3]) == 0 ? 0 : 4;
+}
+
+EXPORT int ConvTime(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                    void *extra)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    (void)stream;
+    (void)extra;
+    if (nparam != 5 || ndims[0] != 3 || ndims[1] != 2 || ndims[4] != 3 || !is_number(&p, 3, "int32"))
+        return 1;
+    const int64_t length = shapes[0][1], channels = shapes[0][2], out = shapes[4][2];
+    const int64_t taps = channels ? shapes[1][1] / channels : 0, dilation = *(const int32_t *)params[3];
+    const struct picture a = {shapes[0][0], 1, length, channels, 1, 1, length, 1, taps, dilation};
+    if (taps % 2 == 0 || dilation < 1 || !IS(&p, 0, "float32", a.pictures, length, channels) ||
+        !IS(&p, 1, "float32", out, taps * channels) || !IS(&p, 2, "float32", out) ||
+        !IS(&p, 4, "float32", a.pictures, length, out))
+        return 2;
+    return product_available() && convolve(&a, params[0], params[1], params[2], out, params[4]) == 0 ? 0 : 3;
 }

@@ -28,7 +28,6 @@
 #define STEPS 6                    /* whose tiles stay near while they are used: 36 KB of a block; best of 4 to 16 */
 #define PANEL_ROWS 256             /* of the result, in one task */
 #define PANEL_COLUMNS 128
-#define TAPS 9                     /* of a convolution */
 #define MOST_BYTES (8 << 20)       /* of the tiles of one matrix that are made at once */
 
 struct product {
@@ -40,20 +39,31 @@ struct product {
     int64_t first;                 /* of its pixels, the first row */
 };
 
-/* The 3 x 3 pixels around 32 pixels of the result, each pixel's channels filled up to whole steps; zeros outside. */
+static int64_t taps_of(const struct picture *p)
+{
+    return p ? p->tall * p->wide : 1;
+}
+
+/* The windows around 32 pixels of the result, each pixel's channels filled up to whole steps; zeros outside. */
 TARGET static void lay_out_pixels(const struct product *a, int64_t block)
 {
     const struct picture *p = a->picture;
     char *tiles = a->left + block * a->steps * STEP;
-    for (int tap = 0; tap < TAPS; tap++) {
+    int64_t lines[SIDE], columns[SIDE], pictures[SIDE];
+    for (int64_t r = 0; r < SIDE; r++) {
+        const int64_t pixel = a->first + block * SIDE + r, line = pixel / p->out_width;
+        columns[r] = pixel % p->out_width * p->stride;
+        lines[r] = line % p->out_height * p->stride;
+        pictures[r] = line / p->out_height;
+    }
+    for (int64_t tap = 0; tap < taps_of(p); tap++) {
+        const int64_t down = tap / p->wide - p->tall / 2, aside = (tap % p->wide - p->wide / 2) * p->dilation;
         const float *from[SIDE];
         for (int64_t r = 0; r < SIDE; r++) {
-            const int64_t row = block * SIDE + r, pixel = a->first + row;
-            const int64_t line = pixel / p->out_width % p->out_height * p->stride + tap / 3 - 1;
-            const int64_t column = pixel % p->out_width * p->stride + tap % 3 - 1;
-            const int64_t picture = pixel / (p->out_width * p->out_height);
-            const int there = row < a->rows && line >= 0 && line < p->height && column >= 0 && column < p->width;
-            from[r] = there ? a->x + ((picture * p->height + line) * p->width + column) * p->channels : NULL;
+            const int64_t line = lines[r] + down, column = columns[r] + aside;
+            const int there = block * SIDE + r < a->rows && line >= 0 && line < p->height && column >= 0 &&
+                              column < p->width;
+            from[r] = there ? a->x + ((pictures[r] * p->height + line) * p->width + column) * p->channels : NULL;
         }
         for (int64_t first = 0; first < p->channels; first += SIDE, tiles += STEP)
             for (int r = 0; r < SIDE; r++) {
@@ -78,7 +88,7 @@ static void lay_out_left(const void *arguments, int64_t block)
 static void lay_out_right(const void *arguments, int64_t block)
 {
     const struct product *a = arguments;
-    const int64_t taps = a->picture ? TAPS : 1, in = a->in / taps;
+    const int64_t taps = taps_of(a->picture), in = a->in / taps;
     for (int64_t tap = 0; tap < taps; tap++) {
         char *tiles = a->right + (block * (a->steps - blocks(in)) + tap * blocks(in)) * STEP;
         lay_out(a->w + tap * in, a->out, in, a->in, 1, block, tiles, 1);
@@ -207,9 +217,9 @@ int product(const float *x, int64_t rows, int64_t in, const float *w, int64_t ou
 
 int convolve(const struct picture *p, const float *x, const float *w, const float *bias, int64_t out, float *y)
 {
-    return multiply_all(&(struct product){.x = x, .w = w, .bias = bias, .y = y, .out = out, .in = TAPS * p->channels,
+    return multiply_all(&(struct product){.x = x, .w = w, .bias = bias, .y = y, .out = out, .in = taps_of(p) * p->channels,
                                           .rows = p->pictures * p->out_height * p->out_width, .y_stride = out,
-                                          .steps = TAPS * blocks(p->channels), .picture = p});
+                                          .steps = taps_of(p) * blocks(p->channels), .picture = p});
 }
 
 #else

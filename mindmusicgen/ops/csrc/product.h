@@ -17,12 +17,13 @@ int product_available(void);
 /* y [rows, out] = x [rows, in] . w [out, in] transposed; non-zero when there is no memory or no unit. */
 int product(const float *x, int64_t rows, int64_t in, const float *w, int64_t out, float *y);
 
-/* Pictures [pictures, height, width, channels], and what a convolution of 3 x 3 with a border of zeros makes of them. */
+/* Pictures [pictures, height, width, channels], and a convolution with a border of zeros, whose window is odd: tall lines
+ * of wide pixels, which lie dilation apart in a line. */
 struct picture {
-    int64_t pictures, height, width, channels, stride, out_height, out_width;
+    int64_t pictures, height, width, channels, stride, out_height, out_width, tall, wide, dilation;
 };
 
-/* y [pictures, out_height, out_width, out]; w [out, 9 channels], line by line; non-zero as `product`. */
+/* y [pictures, out_height, out_width, out]; w [out, tall * wide * channels]; non-zero as `product`. */
 int convolve(const struct picture *p, const float *x, const float *w, const float *bias, int64_t out, float *y);
 
 /* `sequence_attention` with tiles; non-zero when there is no memory or no unit. */
