@@ -78,7 +78,7 @@ class Compiled:
     def __init__(self, function, key):
         functools.update_wrapper(self, function)
         self.function, self.key, self.run = function, key, ms.jit(function, fullgraph=True)
-        self.graphs = OrderedDict()  # signature: MindSpore's names
+        self.graphs, self.places = OrderedDict(), None  # signature: MindSpore's names; where the weights lay
         # MindSpore keeps a graph, and all weights it reads, after everything that could call it is gone.
         weakref.finalize(self, _abandon, self.graphs).atexit = False
 
@@ -95,6 +95,8 @@ class Compiled:
 
     def _call(self, arguments):
         signature = str(_signature(arguments))
+        if self.graphs and self.places != self._find_places():
+            self.release()  # they go on using the memory that weights had before `set_data`
         if signature in self.graphs:
             self.graphs.move_to_end(signature)
             return self.run(*arguments)
@@ -109,10 +111,14 @@ class Compiled:
                     result = self.run(*arguments)
             finally:
                 self.graphs[signature] = set(_names()) - known
+                self.places = self._find_places()  # not before: MindSpore 2.7 places parameters at the first run
             while len(self.graphs) > MOST:
                 oldest, names = self.graphs.popitem(last=False)
                 _release({oldest: names})
         return result
+
+    def _find_places(self):
+        return [parameter.data_ptr() for parameter in self.function.__self__.get_parameters()]
 
     def release(self):
         """Let all graphs go; calling makes them anew."""
