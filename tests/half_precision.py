@@ -6,6 +6,7 @@ CPU's half kernels sum in half precision. bfloat16 has no elementwise operations
 """
 
 import contextlib
+import os
 
 import mindspore as ms
 import numpy as np
@@ -61,9 +62,12 @@ def as_on_an_npu():
         setattr(ops, kind.__name__, logged(kind))
     for name in functions:
         setattr(ops, name, noted(name, plain[name]))
+    setting = os.environ.get("MINDMUSICGEN_KERNELS")
+    os.environ["MINDMUSICGEN_KERNELS"] = "0"  # which are for CPUs
     try:
         yield log
     finally:
+        os.environ.pop("MINDMUSICGEN_KERNELS") if setting is None else os.environ.update(MINDMUSICGEN_KERNELS=setting)
         for name, function in plain.items():
             setattr(ops, name, function)
 
