@@ -42,7 +42,7 @@ def test_padding_does_not_matter(quad):
     first, second = (states(quad.model, x, mask, jit=False) for x in (ids, other))
     np.testing.assert_array_equal(first[real], second[real])
     longer = states(quad.model, *(np.pad(x, ((0, 0), (0, 7))) for x in (ids, mask)), jit=False)
-    np.testing.assert_allclose(longer[:, : ids.shape[1]][real], first[real], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(longer[:, : ids.shape[1]][real], first[real], rtol=0, atol=5e-6)
 
 
 def bucket(relative, half=16, exact=8, farthest=128):

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -42,6 +43,8 @@ OLD = 3600  # seconds after which what nobody holds is a leftover
 MOST = 12  # graphs that a function keeps
 GRAPH, HASH = "graph.mindir", "sha256"
 FORCED = "MS_DEV_FORCE_USE_COMPILE_CACHE"
+# Older ones place a parameter when a graph first uses it, and log an error for each that has no place yet.
+KNOWS_PLACES = tuple(map(int, re.findall(r"\d+", ms.__version__)[:2])) >= (2, 10)
 watchers = []  # what to call before a graph is made: with whether it was kept, so that it need not be compiled
 _lock = threading.RLock()
 
@@ -111,13 +114,15 @@ class Compiled:
                     result = self.run(*arguments)
             finally:
                 self.graphs[signature] = set(_names()) - known
-                self.places = self._find_places()  # not before: MindSpore 2.7 places parameters at the first run
+                self.places = self._find_places()
             while len(self.graphs) > MOST:
                 oldest, names = self.graphs.popitem(last=False)
                 _release({oldest: names})
         return result
 
     def _find_places(self):
+        if not KNOWS_PLACES:
+            return None
         return [parameter.data_ptr() for parameter in self.function.__self__.get_parameters()]
 
     def release(self):
