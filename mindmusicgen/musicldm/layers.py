@@ -2,8 +2,7 @@
 
 Pictures are [B, height, width, C]: a matrix product reads them as they lie. A convolution of 3 x 3 puts the three
 neighbours of a row of the picture side by side and multiplies once for each of its three rows; that moves a third of
-what gathering all nine moves. All such products go through `product`. On Ascend, whose convolutions are quick, they
-are convolutions.
+what gathering all nine moves. CPUs with a tile unit have an operator for the whole convolution, and so has Ascend.
 
 Shapes: B pictures, H height, W width, C channels, O output channels, N = H * W.
 """
@@ -15,8 +14,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..models.layers import Linear, empty_parameter
-from ..ops import native
 from ..ops.attention import attention
+from ..ops.linear import matmul_transposed
 from ..ops.pictures import conv3x3_op, group_norm_op
 from ..ops.sequence import attention_op
 from ..runtime.device import is_ascend
@@ -24,12 +23,9 @@ from ..runtime.device import is_ascend
 QUERIES = 256  # of one block of attention, whose weights then stay in the processor's cache
 
 
-def product(x, weight, kernel=None):
-    """[rows, in] and [out, in] -> [rows, out]: the one place where pictures are multiplied with weights.
-
-    `kernel` is what `native.product_op` returned.
-    """
-    return ops.MatMul(transpose_b=True)(x, weight) if kernel is None else kernel(x, weight)
+def product(x, weight):
+    """[rows, in] and [out, in] -> [rows, out]"""
+    return ops.MatMul(transpose_b=True)(x, weight)
 
 
 def rows_slice(x, start, end, step=1):
@@ -140,15 +136,15 @@ class Conv3x3(nn.Cell):
         return conv3x3_halved(x, self.weight, self.bias)
 
 
-def linear(x, weight, bias, kernel):
+def linear(x, weight, bias, kernel, most):
     """[..., in] -> [..., O]."""
-    y = ops.bias_add(product(x.reshape(-1, x.shape[-1]), weight, kernel), bias)
+    y = ops.bias_add(matmul_transposed(x.reshape(-1, x.shape[-1]), weight, kernel, most), bias)
     return y.reshape(*x.shape[:-1], bias.shape[0])
 
 
-def matrix(x, weight, kernel):
+def matrix(x, weight, kernel, most):
     """The same without a bias."""
-    return product(x.reshape(-1, x.shape[-1]), weight, kernel).reshape(*x.shape[:-1], weight.shape[0])
+    return matmul_transposed(x.reshape(-1, x.shape[-1]), weight, kernel, most).reshape(*x.shape[:-1], weight.shape[0])
 
 
 class Dense(Linear):
@@ -156,11 +152,10 @@ class Dense(Linear):
 
     def __init__(self, in_features, out_features, dtype=ms.float32):
         super().__init__(in_features, out_features, True, dtype)
-        self.products = native.product_op(dtype)
 
     def construct(self, x):
         x = x if x.dtype == self.dtype else x.astype(self.dtype)
-        return linear(x, self.weight, self.bias, self.products)
+        return linear(x, self.weight, self.bias, self.kernel, self.most_rows)
 
 
 class Conv1x1(Dense):
@@ -276,8 +271,8 @@ class SelfAttention(nn.Cell):
 
     def construct(self, x):
         bias = self.to_qkv.bias
-        weight, products = self.to_qkv.weight, self.to_out.products
-        qkv = matrix(x, weight, products) if bias is None else linear(x, weight, bias, products)
+        weight, kernel, most = self.to_qkv.weight, self.to_qkv.kernel, self.to_qkv.most_rows
+        qkv = matrix(x, weight, kernel, most) if bias is None else linear(x, weight, bias, kernel, most)
         if self.kernel is not None:
             return self.to_out(self.kernel(qkv, self.number, self.causal))
         return self.to_out(self_attention(qkv, self.heads))

@@ -14,9 +14,7 @@ from mindspore import Tensor, nn, ops
 
 from ..models.convolutions import ConvWeight, pad_time, time_slice
 from ..models.layers import empty_parameter, tanh
-from ..ops import native
 from ..ops.pictures import conv_time_op
-from .layers import product
 
 LAST_SLOPE = 0.01
 
@@ -29,7 +27,7 @@ class Conv(nn.Cell):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.dilation = kernel_size, dilation
         self.conv = ConvWeight(out_channels, kernel_size * in_channels, out_channels)
-        self.kernel, self.reach = native.product_op(ms.float32), Tensor(np.array([dilation], np.int32))
+        self.reach = Tensor(np.array([dilation], np.int32))
         self.whole = conv_time_op(ms.float32)
 
     def pack(self, weight):
@@ -50,7 +48,7 @@ class Conv(nn.Cell):
         for i in range(self.kernel_size):
             taps += (time_slice(x, i * self.dilation, length),)
         x = ops.concat(taps, 2).reshape(rows * length, self.kernel_size * channels)
-        return self.conv.add_bias(product(x, self.conv.weight, self.kernel)).reshape(rows, length, self.out_channels)
+        return self.conv.add_bias(self.conv(x)).reshape(rows, length, self.out_channels)
 
 
 class ConvTranspose(nn.Cell):
@@ -62,12 +60,11 @@ class ConvTranspose(nn.Cell):
         self.kernel_size, self.blocks = kernel_size, math.ceil(kernel_size / stride)
         self.trim = (kernel_size - stride) // 2
         self.conv = ConvWeight(stride * out_channels, self.blocks * in_channels, out_channels)
-        self.kernel = native.product_op(ms.float32)
 
     def pack(self, weight):
         """(C, O, k) as in torch -> the matrix this cell multiplies with."""
         room = self.blocks * self.stride
-        full = empty_parameter(self.in_channels, self.out_channels, room).asnumpy()
+        full = np.zeros((self.in_channels, self.out_channels, room), np.float32)
         full[:, :, : self.kernel_size] = weight
         full = full.reshape(self.in_channels, self.out_channels, self.blocks, self.stride)
         return full.transpose(3, 1, 2, 0).reshape(self.stride * self.out_channels, -1)
@@ -85,8 +82,7 @@ class ConvTranspose(nn.Cell):
         for i in range(self.blocks):
             taps += (time_slice(x, reach - i, frames),)
         x = ops.concat(taps, 2).reshape(rows * frames, self.blocks * channels)
-        y = product(x, self.conv.weight, self.kernel)
-        y = self.conv.add_bias(y.reshape(rows * frames * self.stride, self.out_channels))
+        y = self.conv.add_bias(self.conv(x).reshape(rows * frames * self.stride, self.out_channels))
         y = y.reshape(rows, frames * self.stride, self.out_channels)
         return time_slice(y, self.trim, (length - 1) * self.stride + self.kernel_size - 2 * self.trim)
 

@@ -30,7 +30,7 @@ def _norm_is_right(library):
 def _usable(path):
     """Whether the library at `path` has these kernels, and they compute what they should."""
     library = ctypes.CDLL(path)
-    return all(hasattr(library, name) for name in ("GroupNorm", "Conv3x3")) and _norm_is_right(library)
+    return all(hasattr(library, name) for name in ("GroupNorm", "Conv3x3", "ConvTime")) and _norm_is_right(library)
 
 
 def _path(dtype):
@@ -102,4 +102,4 @@ def conv_time_op(dtype):
         ``CPU``
     """
     path = _path(dtype) if native.product_op(dtype) else None
-    return _conv_time_op(path) if path and hasattr(ctypes.CDLL(path), "ConvTime") else None
+    return _conv_time_op(path) if path else None

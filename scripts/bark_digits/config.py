@@ -36,7 +36,7 @@ assert CODEC_CONFIG.hop_length == HOP and CODEC_CONFIG.num_quantizers == BOOKS
 GENERATION = {  # how each stage chooses, ids and rates: generation_config.json
     "semantic_config": {
         "do_sample": True,
-        "temperature": 0.3,  # 0.7 slips twice as often
+        "temperature": 0.3,  # 0.7 slips three times as often
         "top_k": 50,
         "max_new_tokens": NEW,
         "eos_token_id": SEMANTIC,
@@ -50,7 +50,7 @@ GENERATION = {  # how each stage chooses, ids and rates: generation_config.json
     },
     "coarse_acoustics_config": {
         "do_sample": True,
-        "temperature": 0.3,  # 0.7 slips twice as often
+        "temperature": 0.3,  # 0.7 slips three times as often
         "top_k": 50,
         "coarse_semantic_pad_token": COARSE_PAD,
         "coarse_infer_token": COARSE_MARK,
