@@ -3,27 +3,24 @@
 import math
 import os
 
-import numpy as np
-from mindspore import Tensor
-
 from ..checkpoint.config_file import check_weights, config_errors
 from ..checkpoint.source import DIFFUSERS_LAYOUT, as_folder, open_weights, resolve
 from ..errors import InputError, clip
 from ..runtime import device as devices
-from ..runtime.callers import Single, serialised
+from ..runtime.callers import Single
 from ..runtime.compiled import compiled, fingerprint
-from ..sound.samples import fit_clip
 from . import folder as folders
 from .audio import AudioEncoder
 from .config import read_config
-from .features import log_mel, pieces, read_features
+from .features import read_features
+from .judge import Judge
 from .prompts import PromptTokenizer
 from .text import TextEncoder
 
 EXTRACTOR = "preprocessor_config.json"
 
 
-class Scorer(Single):
+class Scorer(Judge, Single):
     """Compares recordings with texts.
 
     Args:
@@ -66,53 +63,6 @@ class Scorer(Single):
         return open_scorer(
             inside, os.path.join(folder, beside.get("tokenizer", "")), os.path.join(folder, beside.get("extractor", ""))
         )
-
-    @serialised
-    def text_vectors(self, texts):
-        """[texts, size] float32, each of length 1, of a list of texts."""
-        return np.stack([self._text(*map(Tensor, self.tokenizer(text))).asnumpy()[0] for text in texts])
-
-    @serialised
-    def audio_vectors(self, clips, sampling_rate):
-        """The vectors of recordings.
-
-        Of a recording longer than the encoder hears, ten seconds mostly, the vectors of its beginning and its end count
-        alike, so that the same recording always has the same vector.
-
-        Args:
-            clips (Sequence[numpy.ndarray]): [samples] or [channels, samples] each.
-            sampling_rate (int): samples per second.
-
-        Returns:
-            numpy.ndarray: [clips, size] float32, each of length 1.
-
-        Raises:
-            InputError: if one of them is no recording.
-        """
-        made = []
-        for number, one in enumerate(clips):
-            values = np.atleast_2d(np.asarray(one, np.float32))
-            samples = fit_clip(f"recording {number}", values, sampling_rate, self.features.sampling_rate, 1)[0]
-            both = [self.vector(log_mel(piece, self.features)) for piece in pieces(samples, self.features)]
-            mean = np.mean(both, 0)
-            made.append(mean / math.sqrt((mean * mean).sum()))
-        return np.stack(made).astype(np.float32)
-
-    def vector(self, features):
-        """[frames, bins] -> [size]"""
-        return self._audio(Tensor(np.ascontiguousarray(features[None], np.float32))).asnumpy()[0]
-
-    def scores(self, text, clips, sampling_rate):
-        """How well each recording fits a text.
-
-        Args:
-            text (str): what should be heard.
-            clips, sampling_rate: as in `audio_vectors`.
-
-        Returns:
-            numpy.ndarray: [clips] float32, -1 to 1, the larger the better.
-        """
-        return self.audio_vectors(clips, sampling_rate) @ self.text_vectors([text])[0]
 
 
 def open_scorer(folder, tokenizer, extractor, text_encoder=None):
@@ -159,8 +109,3 @@ def _filled(path, make, names, own, tensors):
     folders.fill(network, tensors, os.path.dirname(path), names, own)
     network.set_train(False)
     return network
-
-
-def ranked(scores):
-    """The order of scores, the best first; of equal ones the earlier first: [n] int."""
-    return np.argsort(-np.asarray(scores), kind="stable")

@@ -29,7 +29,8 @@ def add_export(parser):
         "--pieces",
         metavar="NAMES",
         help="some of text_encoder,prefill,step,chunk,codec_encoder,codec_decoder (all), of a Bark "
-        "semantic,coarse,fine,codec_decoder; step is for loops of your own",
+        "semantic,coarse,fine,codec_decoder, of a MusicLDM text_encoder,unet,vae,vocoder,scorer; step is for loops of "
+        "your own",
     )
     flags.add_batch_size(parser, 1, "prompts at a time (1)")
     parser.add_argument(
@@ -40,10 +41,10 @@ def add_export(parser):
         "--duration",
         type=float,
         metavar="SECONDS",
-        help="seconds of the longest piece (10; of a Bark 15)",
+        help="seconds of the longest piece (10; of a Bark 15, of a MusicLDM 10.24)",
     )
     parser.add_argument(
-        "--prompt-duration", type=float, metavar="SECONDS", help="seconds of an audio prompt (5); not of a Bark"
+        "--prompt-duration", type=float, metavar="SECONDS", help="seconds of an audio prompt (5); of a MusicGen"
     )
     flags.add_computing(parser)
     parser.set_defaults(run=run_export)

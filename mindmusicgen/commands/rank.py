@@ -22,7 +22,8 @@ def add_rank(parser):
 def run_rank(arguments, interrupts):
     """`mindmusicgen rank`"""
     from ..audio import read_audio
-    from ..clap.scorer import Scorer, ranked
+    from ..clap.judge import ranked
+    from ..clap.scorer import Scorer
     from ..words import check_words
 
     check_words("a text", arguments.text)
@@ -54,12 +55,12 @@ def open_judge(job, family, folder):
         return None
     if not job.prompts:
         raise InputError("candidates are judged by their prompt; describe the music, or leave --candidates out")
-    if job.scorer is None and not getattr(family, "SCORES", False):
-        raise InputError("--candidates needs --scorer: a CLAP such as laion/clap-htsat-unfused, or a MusicLDM")
+    if job.scorer is None:
+        if not hasattr(family, "open_judge"):
+            raise InputError("--candidates needs --scorer: a CLAP such as laion/clap-htsat-unfused, or a MusicLDM")
+        return family.open_judge(job, folder)
     from ..clap.scorer import Scorer
 
-    if job.scorer is None:
-        return Scorer.from_pretrained(folder)
     return Scorer.from_pretrained(job.scorer, **flags.where(job))
 
 

@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..runtime.telling import quoted
 from . import settings
 from .checkpoint import networks
-from .checkpoint.folder import SCHEDULER, resolve_pipeline
+from .checkpoint.folder import resolve_pipeline
 from .checkpoint.info import enough_memory
 from .model import MusicLDMPipeline
 from .schedulers import SHORT, open_scheduler
@@ -29,7 +29,7 @@ class Planner:
 
     def __init__(self, folder, tokenizer, **where):
         folder = resolve_pipeline(resolve(folder))
-        self.scheduler = open_scheduler(folder.file(SCHEDULER))
+        self.scheduler = open_scheduler(folder.file(settings.SCHEDULER))
         parts = [networks.read_part(folder, part) for part in ("unet", "vae", "vocoder")]
         self.sizes = settings.Sizes(*parts)
 

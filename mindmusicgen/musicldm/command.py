@@ -1,5 +1,6 @@
 """`mindmusicgen generate` for MusicLDM: what was asked for, checked before a model is opened; and a piece's recipe."""
 
+import contextlib
 from dataclasses import dataclass
 
 from .. import __version__
@@ -8,13 +9,9 @@ from ..checkpoint.fingerprint import checked_fingerprint
 from ..errors import InputError
 from ..sound.recipe import bare_name
 from . import settings
-from .checkpoint.folder import SCHEDULER, resolve_pipeline
-from .checkpoint.info import enough_memory
-from .model import MusicLDMPipeline
 from .schedulers import SHORT, open_scheduler
 
-SCORES = True  # its checkpoints have what ranks candidates
-OF_CODES = "max_new_tokens extend_stride audio melody mindir codes plot temperature top_k top_p greedy quantization"
+OF_CODES = "max_new_tokens extend_stride audio melody codes plot temperature top_k top_p greedy quantization"
 OF_CODES += " voice long save_voice"
 
 
@@ -23,14 +20,14 @@ class Work:
     """A job, checked, and the model that does it.
 
     Attributes:
-        model (MusicLDMPipeline): opened.
+        model (MusicLDMPipeline | MindIRMusicLDM): opened.
         prompts (list[str]): a text for each piece.
         options (dict): arguments of the call.
         seeds (tuple[int]): of the pieces.
         made_by (dict): model, weights and dtype, for the recipe.
     """
 
-    model: MusicLDMPipeline
+    model: object
     prompts: list
     options: dict
     seeds: tuple
@@ -47,7 +44,7 @@ def prepare(job, folder):
 
     Args:
         job (commands.job.Job): what `generate` was asked for.
-        folder (ModelFolder): of the model.
+        folder (ModelFolder): of the model; None for exported files.
 
     Returns:
         Work
@@ -60,23 +57,56 @@ def prepare(job, folder):
         raise InputError("MusicLDM needs a prompt; say what the music should be, such as 'calm piano'")
     if job.output == "-":
         raise InputError("MusicLDM makes a piece as a whole, which is no stream; use --output FILE")
+    seeds, prompts = resolve_seeds(job.seed, job.pieces), [text for text in job.prompts for _ in range(job.copies)]
+    model, options, made_by = _exported(job) if job.mindir else _opened(job, folder)
+    return Work(model, prompts, options, seeds, made_by | {"dtype": str(model.dtype).lower()})
+
+
+def _exported(job):
+    """Exported files, opened, the arguments of the call, and what the recipe says of them."""
+    from .mindir.runtime import MindIRMusicLDM
+
+    model = MindIRMusicLDM(job.mindir)  # which loads no graph before it is needed
+    options, model.scheduler = _options(job, model.scheduler)
+    model.check_duration(job.duration)
+    return model, options, {"model": model.manifest["model"]}
+
+
+def _opened(job, folder):
+    """The same of a model's folder."""
+    from .checkpoint.folder import resolve_pipeline
+    from .model import MusicLDMPipeline
+
     folder = resolve_pipeline(folder)
-    options, scheduler = _options(job, folder)
-    seeds = resolve_seeds(job.seed, job.pieces)
-    weights = checked_fingerprint(folder, job)
-    model = MusicLDMPipeline.from_pretrained(folder, dtype=job.dtype, scheduler=scheduler)
-    prompts = [text for text in job.prompts for _ in range(job.copies)]
-    made_by = {"model": job.model, "weights": weights, "dtype": str(model.dtype).lower()}
-    return Work(model, prompts, options, seeds, made_by)
+    options, scheduler = _options(job, open_scheduler(folder.file(settings.SCHEDULER)))
+    made_by = {"model": job.model, "weights": checked_fingerprint(folder, job)}
+    return MusicLDMPipeline.from_pretrained(folder, dtype=job.dtype, scheduler=scheduler), options, made_by
 
 
-def _options(job, folder):
+def open_judge(job, folder):
+    """What ranks candidates where nobody else was named: the model's own CLAP; as `prepare`.
+
+    Raises:
+        InputError: if it has none.
+    """
+    if job.mindir:
+        from .mindir.runtime import MindIRMusicLDM
+
+        model = MindIRMusicLDM(job.mindir)
+        if not model.can_rank:
+            raise InputError("these files hold nothing that ranks; give --scorer, or export with all --pieces")
+        return model.scorer
+    from ..clap.scorer import Scorer
+
+    return Scorer.from_pretrained(folder)
+
+
+def _options(job, scheduler):
     """Arguments of the call but for prompts and seeds, and the scheduler."""
     options = {"num_inference_steps": job.steps, "guidance_scale": job.guidance_scale}
     options |= {"negative_prompt": job.negative_prompt, "audio_length_in_s": job.duration}
     if isinstance(job.guidance_scale, tuple):
         raise InputError("guidance_scale is START:END, which is for MusicGen; give one number")
-    scheduler = open_scheduler(folder.file(SCHEDULER))
     if job.scheduler is not None:
         scheduler = SHORT[job.scheduler].from_config(scheduler.config)
     settings.check({name: value for name, value in options.items() if value is not None}, scheduler)
@@ -87,6 +117,10 @@ def _options(job, folder):
 
 def memory_for(job, work):
     """Context that says what fits, when memory is too small for what is done in it."""
+    if job.mindir:  # runs without the modules of the networks
+        return contextlib.nullcontext()
+    from .checkpoint.info import enough_memory
+
     return enough_memory(work.model, len(work.prompts), job.duration)
 
 

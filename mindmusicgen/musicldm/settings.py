@@ -16,6 +16,8 @@ from .schedulers import DDIMScheduler, Table
 SHORTEST, LONGEST = 0.04, 60.0  # seconds
 STEPS, GUIDANCE = 200, 2.0  # unless a call says otherwise
 OUTPUTS = ("np", "ms", "latent")
+SCHEDULER = "scheduler/scheduler_config.json"  # files of a folder in diffusers' layout
+EXTRACTOR = "feature_extractor/preprocessor_config.json"
 
 
 @dataclass
@@ -107,7 +109,7 @@ def resolve(pipe, arguments):
     """Check a call's arguments.
 
     Args:
-        pipe (MusicLDMPipeline): whose sizes and scheduler count.
+        pipe (Composer): whose sizes and scheduler count.
         arguments (dict): of the call, by name.
 
     Returns:
@@ -178,9 +180,9 @@ def _texts(name, texts):
 
 def _vectors(pipe, name, value):
     array = as_array(name, value, 2).astype(np.float32)
-    if not len(array) or array.shape[1] != pipe.unet.config.class_size or not np.isfinite(array).all():
+    if not len(array) or array.shape[1] != pipe.sizes.unet.class_size or not np.isfinite(array).all():
         raise InputError(
-            f"{name} has shape {array.shape}; expected finite numbers, (prompts, {pipe.unet.config.class_size})"
+            f"{name} has shape {array.shape}; expected finite numbers, (prompts, {pipe.sizes.unet.class_size})"
         )
     return array
 
@@ -257,7 +259,7 @@ def _check_rest(arguments):
 
 def _latents(pipe, latents, seconds, rows, lines):
     array = as_array("latents", latents, 4)
-    wanted = (rows, pipe.unet.config.in_channels, lines, pipe.columns)
+    wanted = (rows, pipe.sizes.unet.in_channels, lines, pipe.columns)
     if array.shape != wanted:
         raise InputError(f"latents have shape {array.shape}; {seconds:g} s of {rows} waveforms need {wanted}")
     if not np.isfinite(array).all():
@@ -294,6 +296,25 @@ def _seed_of(one):
         return int(one.integers(0, 1 << 31))
     asked = getattr(one, "initial_seed", None)
     return int(asked()) if callable(asked) else one
+
+
+def check_scoring(pipe, request):
+    """Whether waveforms will be ranked; tell, or refuse, before any work, if several of a prompt cannot be.
+
+    Raises:
+        InputError: if the checkpoint has what ranks, but not how recordings are prepared for it.
+    """
+    if request.copies == 1 or request.prompts is None or request.output_type == "latent":
+        return False
+    if not pipe.can_rank:
+        tell("the waveforms are not ranked: this checkpoint's text encoder has no audio side", error=True)
+        return False
+    if pipe.feature_extractor is None:
+        raise InputError(
+            "num_waveforms_per_prompt above 1 ranks, for which the model's folder lacks feature_extractor; download it "
+            "again, or give prompt_embeds"
+        )
+    return True
 
 
 class Noise:

@@ -17,13 +17,12 @@ from ...clap.features import read_features
 from ...clap.prompts import PromptTokenizer
 from ...errors import InputError, clip, shown
 from ...habits import dtype_name, saving
-from ...runtime.telling import tell
 from ..schedulers import open_scheduler
+from ..settings import EXTRACTOR, SCHEDULER
 from . import names, networks
 
 PIPELINES = ("MusicLDMPipeline", "AudioLDMPipeline")
 NEEDED = ("scheduler", "text_encoder", "tokenizer", "unet", "vae", "vocoder")
-SCHEDULER, EXTRACTOR = "scheduler/scheduler_config.json", "feature_extractor/preprocessor_config.json"
 WEIGHTS = {
     "text_encoder": "model.safetensors",
     "unet": "diffusion_pytorch_model.safetensors",
@@ -120,7 +119,7 @@ def save(pipe, folder, dtype, habits):
         for part in NEEDED + ("feature_extractor",):
             if os.path.isdir(source.file(part)):
                 os.mkdir(os.path.join(partial, part))
-                _copy_small(source.file(part), os.path.join(partial, part))
+                copy_small(source.file(part), os.path.join(partial, part))
         _write_json(os.path.join(partial, SCHEDULER), pipe.scheduler.to_dict())
         for part, file in WEIGHTS.items():
             entries = _entries(pipe, part, open_weights(source.file(part)), dtype)
@@ -129,7 +128,8 @@ def save(pipe, folder, dtype, habits):
         _write_json(os.path.join(partial, DIFFUSERS_INDEX), index)
 
 
-def _copy_small(source, target):
+def copy_small(source, target):
+    """Copy the files of a part that hold no weights."""
     for name in os.listdir(source):
         if name.endswith((".json", ".txt")) and not name.endswith(".index.json"):
             shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
@@ -164,22 +164,3 @@ def _all_names(piece):
     """What its tensor may be called, also as magnitude and direction."""
     stems = [name.removesuffix("weight") for name in piece.names]
     return [*piece.names, *(stem + leaf for stem in stems for pair in huggingface.WEIGHT_NORM for leaf in pair)]
-
-
-def check_scoring(pipe, request):
-    """Whether waveforms will be ranked; tell, or refuse, before any work, if several of a prompt cannot be.
-
-    Raises:
-        InputError: if the checkpoint has what ranks, but not how recordings are prepared for it.
-    """
-    if request.copies == 1 or request.prompts is None or request.output_type == "latent":
-        return False
-    if not pipe.can_rank:
-        tell("the waveforms are not ranked: this checkpoint's text encoder has no audio side", error=True)
-        return False
-    if pipe.feature_extractor is None:
-        raise InputError(
-            "num_waveforms_per_prompt above 1 ranks, for which the model's folder lacks feature_extractor; download it "
-            "again, or give prompt_embeds"
-        )
-    return True

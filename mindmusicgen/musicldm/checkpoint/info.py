@@ -12,9 +12,11 @@ from ...runtime import memory_limits
 from ...runtime.telling import printable
 from .. import settings
 from ..schedulers import open_scheduler
+from ..settings import EXTRACTOR, SCHEDULER
 from . import networks
-from .folder import EXTRACTOR, SCHEDULER, resolve_pipeline
+from .folder import resolve_pipeline
 
+PARTS = ("text_encoder", "unet", "vae", "vocoder")
 RUNTIME_BYTES = 800e6  # MindSpore and Python themselves, as for MusicGen
 ALIVE = 6  # widest pictures alive at once; each lies there three times, side by side, for a convolution
 SPEED = 100e9  # operations a second: two cores with AVX-512
@@ -110,6 +112,16 @@ def enough_memory(pipe, batch, seconds=None):
         ) from error
 
 
+def stored_tensors(folder):
+    """The tensors of each part of a folder, of which only headers are read."""
+    return {part: open_weights(os.path.join(folder, part)).values() for part in PARTS}
+
+
+def parameter_counts(tensors):
+    """How many numbers each part has, of what `stored_tensors` found."""
+    return {part: sum(math.prod(one.shape) for one in those) for part, those in tensors.items()}
+
+
 def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
     """A text that says what a model is.
 
@@ -128,13 +140,10 @@ def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
             f"cannot plan for {seconds} s and {batch} prompts; expected more than 0 s and at least 1 prompt"
         )
     folder = resolve_pipeline(resolve(folder))
-    clap, unet, vae, vocoder = (networks.read_part(folder, part) for part in ("text_encoder", "unet", "vae", "vocoder"))
+    clap, unet, vae, vocoder = (networks.read_part(folder, part) for part in PARTS)
     sizes, scheduler = settings.Sizes(unet, vae, vocoder), open_scheduler(folder.file(SCHEDULER))
-    counts, stored = {}, set()
-    for part in ("text_encoder", "unet", "vae", "vocoder"):
-        tensors = open_weights(os.path.join(folder, part)).values()
-        counts[part] = sum(math.prod(tensor.shape) for tensor in tensors)
-        stored |= {str(tensor.dtype) for tensor in tensors}
+    tensors = stored_tensors(folder)
+    counts, stored = parameter_counts(tensors), {str(one.dtype) for part in tensors.values() for one in part}
     planned = min(seconds, sizes.longest)
     _, lines, _ = settings.length(sizes, planned)
     step, decoding = work(sizes, lines)
