@@ -65,6 +65,7 @@ setup(
             "bark/digits/speaker_embeddings/v2/*",
             "fonts/*",
             "musicgen/doctor/*.npz",
+            "musicldm/doctor/*.npz",
             "sentences_zh.json",
         ],
     },

@@ -112,8 +112,8 @@ def test_a_model_that_cannot_be_opened_keeps_no_other_from_its_checks(tmp_path, 
 
     unreadable.title = "One"
     kinds = {"demo": unreadable, "digits": Other}
-    monkeypatch.setattr(command, "SHIPPED", {name: name for name in kinds})
-    monkeypatch.setattr(command, "part_of_family", lambda folder, _: type("Module", (), {"Demo": kinds[folder]}))
+    monkeypatch.setattr(command, "rooms_with", lambda module: list(kinds))
+    monkeypatch.setattr(command, "room", lambda name, _: type("Module", (), {"Demo": kinds[name]}))
     report = Report(str(tmp_path / "r.json"), show=lambda line: None)
     command._run(report, type("Nobody", (), {"check": lambda self: None})(), "CPU", "float32", True)
     assert seen == [True] and report.content["problems"] == ["the doctor's golden values cannot be read"]

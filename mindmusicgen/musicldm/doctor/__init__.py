@@ -1,0 +1,1 @@
+"""What `mindmusicgen doctor` asks of a tiny MusicLDM: each network, and ten steps, against golden values."""
