@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from mindmusicgen import InputError
 from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_safetensors
 
-MUTATIONS = dict.fromkeys(checkpoints.KINDS, 2000) | {"spiece": 200}  # which transformers reads, in 20 ms each
+MUTATIONS = dict.fromkeys(checkpoints.KINDS, 500) | {"spiece": 100}  # which transformers reads, in 20 ms each
 
 
 @pytest.mark.parametrize("kind", checkpoints.KINDS)
@@ -23,7 +23,7 @@ def test_damaged_files_are_read_right_or_refused(kind):
     result = checkpoints.attempt(kind, MUTATIONS[kind])
     assert set(result["outcomes"]) == {"read", "refused"}, result
     assert sum(result["outcomes"].values()) == MUTATIONS[kind]
-    assert min(result["outcomes"].values()) > 3, "mutations that change nothing, or all"
+    assert min(result["outcomes"].values()) > 0, "mutations that change nothing, or all"
     assert result["slowest"] < checkpoints.SLOW and result["memory"] < 500, result
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "fuzz"))
 
 import audio_files
 
-MUTATIONS = dict.fromkeys(audio_files.DATA, 2000) | dict.fromkeys(audio_files.SOUND, 1000)
+MUTATIONS = dict.fromkeys(audio_files.DATA, 500) | dict.fromkeys(audio_files.SOUND, 300)
 
 
 @pytest.mark.parametrize("kinds", [audio_files.SOUND, audio_files.DATA])

@@ -92,6 +92,8 @@ def test_a_function_keeps_the_graphs_it_used_last(monkeypatch):
 
 
 def test_graphs_go_with_what_calls_them():
+    gc.collect()
+    compiled.release_abandoned()  # what tests before left
     layer, before = Linear(4, 3), len(live())
     layer.fast = compiled.compiled(layer.construct)  # a circle, as in a model
     run(layer.fast, 1)
