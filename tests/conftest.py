@@ -11,14 +11,14 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_v", "4")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
-# All workers, processes that tests start, and later runs on the same code share the graphs that one of them compiled.
-os.environ.setdefault("MINDMUSICGEN_CACHE", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "mindmusicgen"))
 os.environ.setdefault("MINDMUSICGEN_LANG", "en")  # tests read the English sentences
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# All workers, processes that tests start, and later runs on the same code share the graphs that one of them compiled.
+os.environ.setdefault("MINDMUSICGEN_CACHE", str(ROOT / ".pytest_cache" / "mindmusicgen"))
 
 
 # Files that take longest, the longest first. Workers are handed files in the order of collection, and a long one that
@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def no_kept_graphs_of_changed_code(request):
-    """A test that replaces code neither takes kept graphs nor keeps its own: their keys do not know what it replaced."""
+    """A test that replaces code neither takes kept graphs nor keeps its own, whose keys would not know of it."""
     if "monkeypatch" not in request.fixturenames or "mindmusicgen.runtime.compiled" not in sys.modules:
         yield
         return
