@@ -4,17 +4,19 @@ import mindspore as ms
 
 from .errors import InputError, shown
 from .habits import dtype_name as common_name
+from .ops import pictures
 from .runtime import device
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
-def resolve_dtype(dtype=None, quantised=False):
+def resolve_dtype(dtype=None, quantised=False, rough=False):
     """A MindSpore dtype for a name, checked against what the device can compute with.
 
     Args:
         dtype (str | mindspore.dtype): float32, float16, bfloat16; None or "auto": float16 on Ascend, else float32.
         quantised (bool): whether weights have 8 bits, which go with float32 everywhere.
+        rough (bool): whether the model can have products of bfloat16 on a CPU with a tile unit; see `ops.pictures`.
 
     Returns:
         mindspore.dtype
@@ -28,6 +30,10 @@ def resolve_dtype(dtype=None, quantised=False):
     if chosen is None:
         raise InputError(f"dtype is {shown(dtype)}; expected auto or one of {', '.join(DTYPES)}")
     if chosen == ms.bfloat16 and not device.is_ascend():
+        if rough and pictures.can_reduce():
+            return chosen
+        if rough:
+            raise InputError("dtype bfloat16 needs a CPU with a tile unit (AMX), and the C kernels; use float32 here")
         raise InputError("dtype bfloat16 has no CPU kernels in MindSpore; use float32 (or float16) on a CPU")
     return chosen
 

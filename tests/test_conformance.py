@@ -129,8 +129,10 @@ def test_every_piece_of_a_tiny_model_runs_on_ascend(tmp_path, capsys):
     code = conformance.main(["--model", folder, "--dtypes", "float16", "--markdown", str(page)])
     printed = capsys.readouterr().out
     assert code == 0, printed
-    for piece in (*conformance.PIECES, "condition", "training step"):
+    others = ("condition", "training step", "fine pass", "diffusion step", "VAE", "CLAP audio")
+    for piece in (*conformance.PIECES, *others):
         assert f"{piece} " in page.read_text()
+    assert "`Conv2D`" in printed  # of pictures, by the device's own operator
     for fused in ("PromptFlashAttention", "IncreFlashAttention", "KVCacheScatterUpdate", "AddLayerNormV2"):
         assert f"`{fused}`" in printed
 

@@ -197,8 +197,8 @@ def stored_tensors(network, plan):
     entries = []
 
     def add(name, values, convert=same):
-        shape = convert(values).shape
-        entries.append((name, shape, values.dtype, lambda: convert(values)))
+        like = convert(values)
+        entries.append((name, like.shape, like.dtype, lambda: convert(values)))
 
     for name, parameter in network.parameters_and_names():
         values = parameter.asnumpy()

@@ -128,7 +128,9 @@ def add_computing(parser, dtype=True, quantization=False):
     )
     if dtype:
         group.add_argument(
-            "--dtype", help="float32, float16, or bfloat16 on Ascend (default: float16 on Ascend, float32 on a CPU)"
+            "--dtype",
+            help="float32, float16, or bfloat16 on Ascend, and of a MusicLDM on CPUs with AMX (default: float16 on "
+            "Ascend, float32 on a CPU)",
         )
     if quantization:
         group.add_argument(

@@ -15,7 +15,7 @@ from ..ops.attention import lowest
 from ..ops.linear import matmul_transposed
 from ..ops.memory import zeros
 
-NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16}
+NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16, ms.uint16: np.uint16}
 
 
 def empty_parameter(*shape, dtype=ms.float32):

@@ -14,10 +14,10 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..models.layers import Linear, empty_parameter
+from ..ops import ascend, pictures
 from ..ops.attention import attention
 from ..ops.linear import matmul_transposed
-from ..ops.pictures import conv3x3_op, group_norm_op
-from ..ops.sequence import attention_op
+from ..ops.sequence import attention_op, rough_attention_op
 from ..runtime.device import is_ascend
 
 QUERIES = 256  # of one block of attention, whose weights then stay in the processor's cache
@@ -104,11 +104,13 @@ class Conv3x3(nn.Cell):
     def __init__(self, in_channels, out_channels, stride=1, dtype=ms.float32):
         super().__init__()
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
-        self.by_products, self.whole = not is_ascend(), conv3x3_op(dtype, stride)
+        self.by_products = not (is_ascend() or ascend.is_target())
+        self.whole = pictures.conv3x3_op(dtype, stride)
         shape = (3 * out_channels, 3 * in_channels) if self.by_products else (out_channels, in_channels, 3, 3)
         if self.whole is not None:
             shape = (out_channels, 9 * in_channels)
-        self.weight, self.bias = empty_parameter(*shape, dtype=dtype), empty_parameter(out_channels, dtype=dtype)
+        self.weight = empty_parameter(*shape, dtype=pictures.stored_dtype(dtype))
+        self.bias = empty_parameter(out_channels, dtype=pictures.picture_dtype(dtype))
 
     def pack(self, weight):
         """(O, C, 3, 3) as in torch -> rows (dy, O), columns (dx, C); for the kernel rows O, columns (dy, dx, C)."""
@@ -148,13 +150,25 @@ def matrix(x, weight, kernel, most):
 
 
 class Dense(Linear):
-    """A linear layer with a bias, quick to compile."""
+    """A linear layer, quick to compile.
 
-    def __init__(self, in_features, out_features, dtype=ms.float32):
-        super().__init__(in_features, out_features, True, dtype)
+    Args:
+        in_features, out_features (int): of the last axis.
+        dtype (mindspore.dtype): of the weights, and, but for bfloat16 on a CPU, of what comes in and out.
+        bias (bool): whether something is added.
+    """
+
+    def __init__(self, in_features, out_features, dtype=ms.float32, bias=True):
+        super().__init__(in_features, out_features, bias, pictures.stored_dtype(dtype))
+        self.dtype = pictures.picture_dtype(dtype)
+        if pictures.reduced(dtype):
+            self.bias = empty_parameter(out_features) if bias else None
+            self.kernel = pictures.rough_product_op()
 
     def construct(self, x):
         x = x if x.dtype == self.dtype else x.astype(self.dtype)
+        if self.bias is None:
+            return matrix(x, self.weight, self.kernel, self.most_rows)
         return linear(x, self.weight, self.bias, self.kernel, self.most_rows)
 
 
@@ -200,9 +214,9 @@ class GroupNorm(nn.Cell):
 
     def __init__(self, groups, channels, eps, silu=False, dtype=ms.float32):
         super().__init__()
-        self.groups, self.eps, self.silu, self.dtype = groups, eps, silu, dtype
+        self.groups, self.eps, self.silu, self.dtype = groups, eps, silu, pictures.picture_dtype(dtype)
         self.weight, self.bias = empty_parameter(channels), empty_parameter(channels)
-        self.kernel = group_norm_op(ms.float32)
+        self.kernel = pictures.group_norm_op(ms.float32)
         numbers = np.array([groups], np.int32), np.array([eps], np.float32), np.array([int(silu)], np.int32)
         self.numbers = tuple(map(Tensor, numbers))
 
@@ -264,15 +278,13 @@ class SelfAttention(nn.Cell):
 
     def __init__(self, channels, heads, bias=False, dtype=ms.float32):
         super().__init__()
-        self.heads, self.kernel = heads, attention_op(dtype)
+        self.heads, self.kernel = heads, rough_attention_op() if pictures.reduced(dtype) else attention_op(dtype)
         self.number, self.causal = (Tensor(np.array([n], np.int32)) for n in (heads, 0))
-        self.to_qkv = Linear(channels, 3 * channels, bias, dtype)
+        self.to_qkv = Dense(channels, 3 * channels, dtype, bias)
         self.to_out = Dense(channels, channels, dtype)
 
     def construct(self, x):
-        bias = self.to_qkv.bias
-        weight, kernel, most = self.to_qkv.weight, self.to_qkv.kernel, self.to_qkv.most_rows
-        qkv = matrix(x, weight, kernel, most) if bias is None else linear(x, weight, bias, kernel, most)
+        qkv = self.to_qkv(x)
         if self.kernel is not None:
             return self.to_out(self.kernel(qkv, self.number, self.causal))
         return self.to_out(self_attention(qkv, self.heads))

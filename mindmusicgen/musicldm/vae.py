@@ -4,6 +4,7 @@ The numbers follow diffusers' AutoencoderKL, and so do the names of parameters, 
 matrix.
 """
 
+import mindspore as ms
 from mindspore import nn
 
 from .layers import Conv1x1, Conv3x3, GroupNorm, ResnetBlock, SelfAttention, Upsample
@@ -14,10 +15,10 @@ EPS = 1e-6
 class MidAttention(nn.Cell):
     """One head of attention over all places of a picture, added to it."""
 
-    def __init__(self, channels, groups):
+    def __init__(self, channels, groups, dtype):
         super().__init__()
         self.group_norm = GroupNorm(groups, channels, EPS)
-        self.attention = SelfAttention(channels, 1, bias=True)
+        self.attention = SelfAttention(channels, 1, bias=True, dtype=dtype)
 
     def construct(self, x):
         rows, height, width, channels = x.shape
@@ -27,10 +28,10 @@ class MidAttention(nn.Cell):
 class MidBlock(nn.Cell):
     """ResNet, attention, ResNet."""
 
-    def __init__(self, channels, groups):
+    def __init__(self, channels, groups, dtype):
         super().__init__()
-        self.resnets = nn.CellList([ResnetBlock(channels, channels, groups, EPS) for _ in range(2)])
-        self.attentions = nn.CellList([MidAttention(channels, groups)])
+        self.resnets = nn.CellList([ResnetBlock(channels, channels, groups, EPS, dtype=dtype) for _ in range(2)])
+        self.attentions = nn.CellList([MidAttention(channels, groups, dtype)])
 
     def construct(self, x):
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
@@ -39,11 +40,11 @@ class MidBlock(nn.Cell):
 class UpBlock(nn.Cell):
     """ResNets, then twice the size unless it is the last."""
 
-    def __init__(self, channels, out_channels, layers, groups, last):
+    def __init__(self, channels, out_channels, layers, groups, last, dtype):
         super().__init__()
         sizes = [channels] + [out_channels] * layers
-        made = [ResnetBlock(a, b, groups, EPS) for a, b in zip(sizes, sizes[1:], strict=False)]
-        self.resnets, self.upsampler = nn.CellList(made), None if last else Upsample(out_channels)
+        made = [ResnetBlock(a, b, groups, EPS, dtype=dtype) for a, b in zip(sizes, sizes[1:], strict=False)]
+        self.resnets, self.upsampler = nn.CellList(made), None if last else Upsample(out_channels, dtype)
 
     def construct(self, x):
         for resnet in self.resnets:
@@ -54,18 +55,18 @@ class UpBlock(nn.Cell):
 class Decoder(nn.Cell):
     """Everything behind the first 1 x 1 convolution; its parameters have the checkpoint's prefix."""
 
-    def __init__(self, config):
+    def __init__(self, config, dtype):
         super().__init__()
         sizes, groups = config.block_out_channels[::-1], config.norm_num_groups
-        self.conv_in = Conv3x3(config.latent_channels, sizes[0])
-        self.mid_block = MidBlock(sizes[0], groups)
+        self.conv_in = Conv3x3(config.latent_channels, sizes[0], dtype=dtype)
+        self.mid_block = MidBlock(sizes[0], groups, dtype)
         before, made = sizes[0], []
         for i, channels in enumerate(sizes):
-            made.append(UpBlock(before, channels, config.layers_per_block + 1, groups, i == len(sizes) - 1))
+            made.append(UpBlock(before, channels, config.layers_per_block + 1, groups, i == len(sizes) - 1, dtype))
             before = channels
         self.up_blocks = nn.CellList(made)
         self.conv_norm_out = GroupNorm(groups, sizes[-1], EPS, True)
-        self.conv_out = Conv3x3(sizes[-1], config.out_channels)
+        self.conv_out = Conv3x3(sizes[-1], config.out_channels, dtype=dtype)
 
     def construct(self, x):
         x = self.mid_block(self.conv_in(x))
@@ -79,16 +80,17 @@ class VaeDecoder(nn.Cell):
 
     Args:
         config (musicldm.config.VaeConfig): sizes.
+        dtype (mindspore.dtype): float32; or bfloat16 on a CPU, of weights and products.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
 
-    def __init__(self, config):
+    def __init__(self, config, dtype=ms.float32):
         super().__init__()
-        self.config = config
-        self.post_quant_conv = Conv1x1(config.latent_channels, config.latent_channels)
-        self.decoder = Decoder(config)
+        self.config, self.dtype = config, dtype
+        self.post_quant_conv = Conv1x1(config.latent_channels, config.latent_channels, dtype)
+        self.decoder = Decoder(config, dtype)
 
     def construct(self, latents):
         """Latents divided by the scaling factor, [B, H, W, channels], to [B, frames, bins]; 4 frames a line."""

@@ -22,13 +22,13 @@ LAST_SLOPE = 0.01
 class Conv(nn.Cell):
     """A convolution along time, as long as its input: [B, N, C] -> [B, N, O]."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, dilation=1):
+    def __init__(self, in_channels, out_channels, kernel_size, dilation=1, dtype=ms.float32):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.dilation = kernel_size, dilation
-        self.conv = ConvWeight(out_channels, kernel_size * in_channels, out_channels)
+        self.conv = ConvWeight(out_channels, kernel_size * in_channels, out_channels, dtype)
         self.reach = Tensor(np.array([dilation], np.int32))
-        self.whole = conv_time_op(ms.float32)
+        self.whole = conv_time_op(dtype)
 
     def pack(self, weight):
         """(O, C, k) as in torch -> the matrix this cell multiplies with."""
@@ -54,12 +54,12 @@ class Conv(nn.Cell):
 class ConvTranspose(nn.Cell):
     """A transposed convolution, [B, N, C] -> [B, (N - 1) * stride + kernel - 2 * ((kernel - stride) // 2), O]."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, dtype=ms.float32):
         super().__init__()
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
         self.kernel_size, self.blocks = kernel_size, math.ceil(kernel_size / stride)
         self.trim = (kernel_size - stride) // 2
-        self.conv = ConvWeight(stride * out_channels, self.blocks * in_channels, out_channels)
+        self.conv = ConvWeight(stride * out_channels, self.blocks * in_channels, out_channels, dtype)
 
     def pack(self, weight):
         """(C, O, k) as in torch -> the matrix this cell multiplies with."""
@@ -90,11 +90,11 @@ class ConvTranspose(nn.Cell):
 class ResidualBlock(nn.Cell):
     """Pairs of convolutions, the first of each reaching farther, each pair added to what came in."""
 
-    def __init__(self, channels, kernel_size, dilations, slope):
+    def __init__(self, channels, kernel_size, dilations, slope, dtype=ms.float32):
         super().__init__()
         self.slope = slope
-        self.convs1 = nn.CellList([Conv(channels, channels, kernel_size, dilation) for dilation in dilations])
-        self.convs2 = nn.CellList([Conv(channels, channels, kernel_size) for _ in dilations])
+        self.convs1 = nn.CellList([Conv(channels, channels, kernel_size, n, dtype) for n in dilations])
+        self.convs2 = nn.CellList([Conv(channels, channels, kernel_size, 1, dtype) for _ in dilations])
 
     def construct(self, x):
         for first, second in zip(self.convs1, self.convs2):  # noqa: B905 graphs know no strict
@@ -112,23 +112,24 @@ class Vocoder(nn.Cell):
 
     Args:
         config (musicldm.config.VocoderConfig): sizes.
+        dtype (mindspore.dtype): float32; or bfloat16 on a CPU, of weights and products.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
 
-    def __init__(self, config):
+    def __init__(self, config, dtype=ms.float32):
         super().__init__()
-        self.config, channels = config, config.upsample_initial_channel
-        self.conv_pre = Conv(config.model_in_dim, channels, 7)
+        self.config, self.dtype, channels = config, dtype, config.upsample_initial_channel
+        self.conv_pre = Conv(config.model_in_dim, channels, 7, 1, dtype)
         ups, blocks = [], []
         for rate, kernel_size in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
-            ups.append(ConvTranspose(channels, channels // 2, kernel_size, rate))
+            ups.append(ConvTranspose(channels, channels // 2, kernel_size, rate, dtype))
             channels = channels // 2
             for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
-                blocks.append(ResidualBlock(channels, size, dilations, config.leaky_relu_slope))
+                blocks.append(ResidualBlock(channels, size, dilations, config.leaky_relu_slope, dtype))
         self.upsampler, self.resblocks = nn.CellList(ups), nn.CellList(blocks)
-        self.conv_post = Conv(channels, 1, 7)
+        self.conv_post = Conv(channels, 1, 7, 1, dtype)
         self.mean = empty_parameter(config.model_in_dim) if config.normalize_before else None
         self.scale = empty_parameter(config.model_in_dim) if config.normalize_before else None
 

@@ -15,7 +15,7 @@ def matmul_transposed(x, weight, kernel, most=FEW_ROWS):
 
     Args:
         x (Tensor): [rows, in].
-        weight (Tensor): [out, in], of the dtype of `x`.
+        weight (Tensor): [out, in], of the dtype of `x`; or the bits of bfloat16, see `pictures.reduced`.
         kernel (Primitive): what `native.linear_op` returned.
         most (int): what `native.linear_rows` returned.
 
@@ -25,6 +25,8 @@ def matmul_transposed(x, weight, kernel, most=FEW_ROWS):
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
+    if weight.dtype == ms.uint16:  # bits of bfloat16, which only the kernel reads
+        return kernel(x, weight)
     if kernel is not None and x.shape[0] <= most and x.dtype == weight.dtype == ms.float32:
         return kernel(x, weight)
     return ops.MatMul(transpose_b=True)(x, weight)

@@ -1,5 +1,8 @@
 """Operators of csrc/pictures.c: convolutions of pictures whose channels lie together, and group norm; float32 on CPU.
 
+bfloat16 on a CPU means: weights of bfloat16, products of bfloat16 with sums of float32, and all else in float32.
+MindSpore has no operations for bfloat16 there, so the weights' bits lie in parameters of uint16.
+
 A convolution reads its neighbourhoods while they become tiles, so that none is put together in memory; group norm and
 SiLU go through a picture three times where MindSpore's operations need ten.
 """
@@ -11,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from . import native
+from . import ascend, native
 
 
 def _norm_is_right(library):
@@ -26,11 +29,53 @@ def _norm_is_right(library):
     return right and np.allclose(y, parts.reshape(x.shape) * weight + bias, atol=1e-4)
 
 
+def reduced(dtype):
+    """Whether this dtype is bfloat16 on a CPU, of products alone."""
+    return dtype == ms.bfloat16 and not ascend.is_target()
+
+
+def picture_dtype(dtype):
+    """What pictures have where the weights are of a dtype."""
+    return ms.float32 if reduced(dtype) else dtype
+
+
+def stored_dtype(dtype):
+    """What parameters have that hold weights of a dtype."""
+    return ms.uint16 if reduced(dtype) else dtype
+
+
+def can_reduce():
+    """Whether there is what multiplies bfloat16 on this CPU: the kernels, and a tile unit (AMX)."""
+    return _path(ms.float32) is not None and native.product_op(ms.float32) is not None
+
+
+def to_bits(values):
+    """float32 -> the bits of the nearest bfloat16, the even one of two, as uint16."""
+    whole = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((whole + (0x7FFF + (whole >> 16 & 1))) >> 16).astype(np.uint16)
+
+
+def from_bits(bits):
+    """The inverse of `to_bits`, exact."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _product_is_right(library):
+    """Whether products of bfloat16 are right, where there is a unit for them."""
+    if not library.LinearTakesManyRows():
+        return True
+    x, w = np.random.default_rng(0).standard_normal((2, 35, 45), np.float32)
+    bits, y = to_bits(w), np.full((35, 35), np.nan, np.float32)
+    expected = from_bits(to_bits(x)) @ from_bits(bits).T
+    return native.call(library.Product, x, bits, y) == 0 and np.allclose(y, expected, atol=1e-4)
+
+
 @functools.cache
 def _usable(path):
     """Whether the library at `path` has these kernels, and they compute what they should."""
     library = ctypes.CDLL(path)
-    return all(hasattr(library, name) for name in ("GroupNorm", "Conv3x3", "ConvTime")) and _norm_is_right(library)
+    names = ("GroupNorm", "Conv3x3", "ConvTime", "Product")
+    return all(hasattr(library, name) for name in names) and _norm_is_right(library) and _product_is_right(library)
 
 
 def _path(dtype):
@@ -60,13 +105,13 @@ def conv3x3_op(dtype, stride):
     unit (AMX), or another dtype.
 
     Args:
-        dtype (mindspore.dtype): of pictures and weights.
+        dtype (mindspore.dtype): of the weights: float32 or bfloat16.
         stride (int): 1 or 2.
 
     Supported Platforms:
         ``CPU``
     """
-    path = _path(dtype) if native.product_op(dtype) else None
+    path = _path(picture_dtype(dtype)) if native.product_op(picture_dtype(dtype)) else None
     return _conv3x3_op(path, stride) if path else None
 
 
@@ -101,5 +146,19 @@ def conv_time_op(dtype):
     Supported Platforms:
         ``CPU``
     """
-    path = _path(dtype) if native.product_op(dtype) else None
+    path = _path(picture_dtype(dtype)) if native.product_op(picture_dtype(dtype)) else None
     return _conv_time_op(path) if path else None
+
+
+@functools.cache
+def _product_op(path):
+    return ops.Custom(f"{path}:Product", lambda x, w: [x[0], w[0]], lambda x, *_: x, func_type="aot")
+
+
+def rough_product_op():
+    """The operator (x [rows, in], bits of the weight [out, in]) -> [rows, out]; None where `can_reduce` says no.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    return _product_op(_path(ms.float32)) if can_reduce() else None

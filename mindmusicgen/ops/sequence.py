@@ -32,7 +32,8 @@ def _attention_is_right(library):
 def _usable(path):
     """Whether the library at `path` has these kernels, and they compute what they should."""
     library = ctypes.CDLL(path)
-    return all(hasattr(library, name) for name in ("FillingAttention", "Gelu")) and _attention_is_right(library)
+    names = ("FillingAttention", "RoughAttention", "Gelu")
+    return all(hasattr(library, name) for name in names) and _attention_is_right(library)
 
 
 def _path():
@@ -47,6 +48,11 @@ def _shape(qkv, *_):
 @functools.cache
 def _attention_op(path):
     return ops.Custom(f"{path}:SequenceAttention", _shape, lambda qkv, *_: qkv, func_type="aot")
+
+
+@functools.cache
+def _rough_op(path):
+    return ops.Custom(f"{path}:RoughAttention", _shape, lambda qkv, *_: qkv, func_type="aot")
 
 
 @functools.cache
@@ -73,6 +79,15 @@ def attention_op(dtype):
         ``CPU``
     """
     return _made(_attention_op, dtype)
+
+
+def rough_attention_op():
+    """`attention_op` by products of bfloat16 with sums of float32, of and to float32; None if not available.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    return _made(_rough_op, ms.float32)
 
 
 def filling_op(dtype):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bark_pieces
 import mindspore as ms
+import musicldm_pieces
 import numpy as np
 import support
 from mindir_operations import operations
@@ -102,8 +103,9 @@ def walk(model, dtypes, training=True):
             for path in Path(output, "condition").glob("*.mindir"):
                 found["condition"] += operations(path)
             with plain_operations():
-                for piece, counted in bark_pieces.walk(folder, dtype).items():
-                    found[piece] += counted
+                for others in (bark_pieces, musicldm_pieces):
+                    for piece, counted in others.walk(folder, dtype).items():
+                        found[piece] += counted
         if training:
             found["training step"] = operations(export_training(model, folder))
     return found

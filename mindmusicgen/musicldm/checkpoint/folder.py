@@ -63,7 +63,7 @@ def open_parts(folder, dtype, scheduler=None):
 
     Args:
         folder (ModelFolder): of the whole.
-        dtype (mindspore.dtype): of the UNet.
+        dtype (mindspore.dtype): of the UNet; bfloat16 on a CPU of autoencoder and vocoder too.
         scheduler (Scheduler): in place of the folder's.
 
     Raises:
@@ -80,8 +80,8 @@ def open_parts(folder, dtype, scheduler=None):
         "feature_extractor": extractor,
         "text_encoder": text_encoder,
         "unet": networks.make_unet(folder, dtype),
-        "vae": networks.make_vae(folder),
-        "vocoder": networks.make_vocoder(folder),
+        "vae": networks.make_vae(folder, dtype),
+        "vocoder": networks.make_vocoder(folder, dtype),
     }
 
 

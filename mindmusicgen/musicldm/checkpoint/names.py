@@ -1,8 +1,12 @@
 """Which tensors of diffusers' checkpoints make up which parameter of the UNet, the autoencoder and the vocoder."""
 
 import re
+from dataclasses import replace
+
+import mindspore as ms
 
 from ...checkpoint.huggingface import Piece
+from ...ops.pictures import from_bits, to_bits
 from ..layers import Conv1x1, Conv3x3
 from ..vocoder import Conv, ConvTranspose
 
@@ -36,8 +40,14 @@ def plan(network, renames):
         stored = name
         for pattern, replacement in renames:
             stored = re.sub(pattern, replacement, stored)
-        made[name] = _pieces(name, stored, parameter.shape, cells)
+        pieces = _pieces(name, stored, parameter.shape, cells)
+        made[name] = [_of_bits(piece) for piece in pieces] if parameter.dtype == ms.uint16 else pieces
     return made
+
+
+def _of_bits(piece):
+    """A piece of a parameter that holds the bits of bfloat16."""
+    return replace(piece, pack=lambda w: to_bits(piece.pack(w)), unpack=lambda bits: piece.unpack(from_bits(bits)))
 
 
 def _pieces(name, stored, shape, cells):

@@ -3,6 +3,8 @@
 import math
 import os
 
+import mindspore as ms
+
 from ...checkpoint import huggingface
 from ...checkpoint.config_file import check_weights, config_errors
 from ...checkpoint.json_file import read_json
@@ -10,6 +12,7 @@ from ...checkpoint.source import open_weights
 from ...clap import folder as clap_folder
 from ...clap.config import read_config
 from ...clap.text import TextEncoder
+from ...ops.pictures import reduced
 from .. import config as configs
 from ..unet import UNet
 from ..vae import VaeDecoder
@@ -48,16 +51,21 @@ def make_unet(folder, dtype, tensors=None):
     return _filled(folder, "unet", lambda: UNet(config, dtype), names.UNET, None, tensors)
 
 
-def make_vae(folder, tensors=None):
+def _float_or_reduced(dtype):
+    """bfloat16 on a CPU, and else float32, which autoencoder and vocoder have everywhere."""
+    return dtype if reduced(dtype) else ms.float32
+
+
+def make_vae(folder, dtype=ms.float32, tensors=None):
     """The autoencoder's decoder of a folder; as `make_unet`."""
-    config = read_part(folder, "vae")
-    return _filled(folder, "vae", lambda: VaeDecoder(config), names.VAE, names.VAE_UNUSED, tensors)
+    config, dtype = read_part(folder, "vae"), _float_or_reduced(dtype)
+    return _filled(folder, "vae", lambda: VaeDecoder(config, dtype), names.VAE, names.VAE_UNUSED, tensors)
 
 
-def make_vocoder(folder, tensors=None):
+def make_vocoder(folder, dtype=ms.float32, tensors=None):
     """The vocoder of a folder; as `make_unet`."""
-    config = read_part(folder, "vocoder")
-    return _filled(folder, "vocoder", lambda: Vocoder(config), names.VOCODER, names.VOCODER_UNUSED, tensors)
+    config, dtype = read_part(folder, "vocoder"), _float_or_reduced(dtype)
+    return _filled(folder, "vocoder", lambda: Vocoder(config, dtype), names.VOCODER, names.VOCODER_UNUSED, tensors)
 
 
 def make_text_encoder(folder, tensors=None):

@@ -288,7 +288,7 @@ static void choose(void)
 int float_linear(const float *x, int64_t rows, int64_t in, const float *w, float *y, int64_t out)
 {
     if (rows > FEW_ROWS && product_available())
-        return product(x, rows, in, w, out, y);
+        return product(x, rows, in, w, 3, out, y);
     struct linear a = {.x = x, .w = w, .y = y, .rows = rows, .in = in, .out = out};
     a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
     a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;

@@ -61,7 +61,7 @@ struct sequence {
     float *keys, *values;       /* caches [rows, heads, length, d] that are filled on the way, or NULL */
     float *memory;              /* from here on: of sequence_attention itself */
     int64_t rows, columns, heads, d, out_stride, length, each;
-    int causal;
+    int causal, rough; /* rough: products of bfloat16, where there is a tile unit */
     float factor;
 };
 

@@ -4,6 +4,10 @@
  *              and W, or half of them, rounded up: the stride; needs a tile unit
  *   ConvTime   x [B, N, C], weight [O, k C] (tap, channel), bias [O], dilation (one int32) -> [B, N, O], k odd, zeros at
  *              both ends; needs a tile unit
+ *   Product    x [rows, in], weight [out, in] -> [rows, out]; needs a tile unit
+ *
+ * The weights of these three are float32, or bfloat16 as the bits of uint16, to which x is then rounded.
+ *
  *   GroupNorm  x [B, N, C], weight and bias [C], groups (one int32), epsilon (one number), silu (one int32) -> [B, N, C]
  *
  * Each returns 0, or non-zero when shapes or dtypes are not those.
@@ -20,6 +24,12 @@
 #include "team.h"
 
 #define PIECE 64 /* of the N entries, in a task */
+
+/* Parts of the weight, argument 1, as product.h counts them; 0 when it has not this shape. */
+static int parts_of(const struct parameters *p, int64_t out, int64_t in)
+{
+    return IS(p, 1, "float32", out, in) ? 3 : IS(p, 1, "uint16", out, in) ? 1 : 0;
+}
 
 struct norm {
     const float *x, *weight, *bias, *mean, *scale; /* mean and scale: [B, C] */
@@ -147,11 +157,11 @@ EXPORT int Conv3x3(int nparam, void **params, int *ndims, int64_t **shapes, cons
         if (a.out_height != (a.height + 1) / 2 || a.out_width != (a.width + 1) / 2)
             return 2;
     }
-    if (!IS(&p, 0, "float32", a.pictures, a.height, a.width, a.channels) ||
-        !IS(&p, 1, "float32", out, 9 * a.channels) || !IS(&p, 2, "float32", out) ||
+    const int parts = parts_of(&p, out, 9 * a.channels);
+    if (!IS(&p, 0, "float32", a.pictures, a.height, a.width, a.channels) || !parts || !IS(&p, 2, "float32", out) ||
         !IS(&p, 3, "float32", a.pictures, a.out_height, a.out_width, out))
         return 3;
-    return product_available() && convolve(&a, params[0], params[1], params[2], out, params[3]) == 0 ? 0 : 4;
+    return product_available() && convolve(&a, params[0], params[1], parts, params[2], out, params[3]) == 0 ? 0 : 4;
 }
 
 EXPORT int ConvTime(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
@@ -165,9 +175,25 @@ EXPORT int ConvTime(int nparam, void **params, int *ndims, int64_t **shapes, con
     const int64_t length = shapes[0][1], channels = shapes[0][2], out = shapes[4][2];
     const int64_t taps = channels ? shapes[1][1] / channels : 0, dilation = *(const int32_t *)params[3];
     const struct picture a = {shapes[0][0], 1, length, channels, 1, 1, length, 1, taps, dilation};
-    if (taps % 2 == 0 || dilation < 1 || !IS(&p, 0, "float32", a.pictures, length, channels) ||
-        !IS(&p, 1, "float32", out, taps * channels) || !IS(&p, 2, "float32", out) ||
+    const int parts = parts_of(&p, out, taps * channels);
+    if (taps % 2 == 0 || dilation < 1 || !IS(&p, 0, "float32", a.pictures, length, channels) || !parts ||
+        !IS(&p, 2, "float32", out) ||
         !IS(&p, 4, "float32", a.pictures, length, out))
         return 2;
-    return product_available() && convolve(&a, params[0], params[1], params[2], out, params[4]) == 0 ? 0 : 3;
+    return product_available() && convolve(&a, params[0], params[1], parts, params[2], out, params[4]) == 0 ? 0 : 3;
+}
+
+EXPORT int Product(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                   void *extra)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    (void)stream;
+    (void)extra;
+    if (nparam != 3 || ndims[0] != 2 || ndims[2] != 2)
+        return 1;
+    const int64_t rows = shapes[0][0], in = shapes[0][1], out = shapes[2][1];
+    const int parts = parts_of(&p, out, in);
+    if (!parts || !IS(&p, 0, "float32", rows, in) || !IS(&p, 2, "float32", rows, out))
+        return 2;
+    return product_available() && product(params[0], rows, in, params[1], parts, out, params[2]) == 0 ? 0 : 3;
 }

@@ -14,8 +14,9 @@
 /* Whether this CPU has the unit and the system lets this process use it. */
 int product_available(void);
 
-/* y [rows, out] = x [rows, in] . w [out, in] transposed; non-zero when there is no memory or no unit. */
-int product(const float *x, int64_t rows, int64_t in, const float *w, int64_t out, float *y);
+/* y [rows, out] = x [rows, in] . w [out, in] transposed; w of float32 and three parts, or of bfloat16 and one. Non-zero
+ * when there is no memory or no unit. */
+int product(const float *x, int64_t rows, int64_t in, const void *w, int parts, int64_t out, float *y);
 
 /* Pictures [pictures, height, width, channels], and a convolution with a border of zeros, whose window is odd: tall lines
  * of wide pixels, which lie dilation apart in a line. */
@@ -24,7 +25,7 @@ struct picture {
 };
 
 /* y [pictures, out_height, out_width, out]; w [out, tall * wide * channels]; non-zero as `product`. */
-int convolve(const struct picture *p, const float *x, const float *w, const float *bias, int64_t out, float *y);
+int convolve(const struct picture *p, const float *x, const void *w, int parts, const float *bias, int64_t out, float *y);
 
 /* `sequence_attention` with tiles; non-zero when there is no memory or no unit. */
 int tile_attention(const struct sequence *sequence);

@@ -1,6 +1,7 @@
 /* Float kernels for whole sequences, for MindSpore's ops.Custom(func_type="aot"):
  *
  *   SequenceAttention  qkv [B, T, 3 D] (q, k and v of all heads), heads, causal (one int32 each) -> [B, T, D]
+ *   RoughAttention     the same by products of bfloat16, where there is a tile unit and there are many columns
  *   FillingAttention   the same, and k and v into caches [B, H, L, d], which stand before the output
  *   Gelu               x of any shape -> the exact GELU
  *
@@ -101,12 +102,13 @@ void float_gelu(float *x, int64_t count)
     team_run(loops.gelu, &a, (count + PIECE - 1) / PIECE);
 }
 
-static int attend(const struct parameters *p, int nparam)
+static int attend(const struct parameters *p, int nparam, int rough)
 {
     const int output = nparam - 1;
     if (p->ranks[0] != 3 || !is_number(p, 1, "int32") || !is_number(p, 2, "int32"))
         return 1;
-    struct sequence a = {.qkv = p->data[0], .out = p->data[output], .rows = p->shapes[0][0], .columns = p->shapes[0][1]};
+    struct sequence a = {.qkv = p->data[0], .out = p->data[output], .rows = p->shapes[0][0], .columns = p->shapes[0][1],
+                         .rough = rough};
     const int64_t dim = p->shapes[0][2] / 3;
     a.heads = *(const int32_t *)p->data[1];
     a.causal = *(const int32_t *)p->data[2];
@@ -134,7 +136,16 @@ EXPORT int SequenceAttention(int nparam, void **params, int *ndims, int64_t **sh
     const struct parameters p = {params, ndims, shapes, dtypes};
     (void)stream;
     (void)extra;
-    return nparam == 4 ? attend(&p, nparam) : 1;
+    return nparam == 4 ? attend(&p, nparam, 0) : 1;
+}
+
+EXPORT int RoughAttention(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                          void *extra)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    (void)stream;
+    (void)extra;
+    return nparam == 4 ? attend(&p, nparam, 1) : 1;
 }
 
 EXPORT int FillingAttention(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
@@ -143,7 +154,7 @@ EXPORT int FillingAttention(int nparam, void **params, int *ndims, int64_t **sha
     const struct parameters p = {params, ndims, shapes, dtypes};
     (void)stream;
     (void)extra;
-    return nparam == 6 ? attend(&p, nparam) : 1;
+    return nparam == 6 ? attend(&p, nparam, 0) : 1;
 }
 
 EXPORT int Gelu(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream, void *extra)
