@@ -14,8 +14,8 @@ import build
 LESSONS = sorted(build.LESSONS.glob("*.md"))
 
 
-def test_there_are_nine_lessons():
-    assert [lesson.stem[:2] for lesson in LESSONS] == [f"0{number}" for number in range(1, 10)]
+def test_there_are_ten_lessons():
+    assert [lesson.stem[:2] for lesson in LESSONS] == [f"{number:02}" for number in range(1, 11)]
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
