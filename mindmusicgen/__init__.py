@@ -52,6 +52,7 @@ _WHERE = {
     "EulerDiscreteScheduler": "musicldm.schedulers",
     "DPMSolverMultistepScheduler": "musicldm.schedulers",
     "JukeboxModel": "jukebox.model",
+    "JukeboxPrior": "jukebox.prior",
     "JukeboxVQVAE": "jukebox.vqvae",
     "JukeboxTokenizer": "jukebox.tokenizer",
     "JukeboxConfig": "jukebox.config",

@@ -120,6 +120,8 @@ def check_model(config, path):
     for level, prior in enumerate(config.prior_configs):
         _mend_blocks(prior, path)
         check(prior, path)
+        if list(prior.res_downs_t) != list(config.vqvae_config.res_downs_t):
+            refuse(path, "res_downs_t", prior.res_downs_t, f"{config.vqvae_config.res_downs_t}, as the VQ-VAE has them")
         if prior.music_vocab_size != config.vqvae_config.nb_discrete_codes:
             refuse(path, "music_vocab_size", prior.music_vocab_size, "nb_discrete_codes of the VQ-VAE")
         ratio = 2 ** config.vqvae_config.res_downs_t[count - level] if level else 1

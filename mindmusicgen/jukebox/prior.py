@@ -8,6 +8,7 @@ from mindspore import nn, ops
 
 from ..errors import InputError, shown
 from ..models.layers import LayerNorm, Linear
+from ..parts import Elsewhere
 from ..torch_names import Habits
 from .conditions import LabelConditioner, MusicTokenConditioner
 from .config import JukeboxPriorConfig, check
@@ -53,6 +54,9 @@ class JukeboxPrior(Habits, nn.Cell):
     """
 
     model_type = JukeboxPriorConfig.model_type
+    forward = __call__ = Elsewhere("jukebox.prior_calls", "call")
+    sample = Elsewhere("jukebox.prior_calls", "sample")
+    eager = False  # whether `sample` computes operation by operation: quicker for a few codes
 
     def __init__(self, config, level=None, nb_priors=3, vqvae_encoder=None, vqvae_decoder=None, *, dtype=ms.float32):
         super().__init__(auto_prefix=True)
@@ -63,6 +67,7 @@ class JukeboxPrior(Habits, nn.Cell):
         warn_of_defaults(config, level)
         self.config, self.level, self.nb_priors, self.dtype = config, level, nb_priors, dtype
         self.vqvae_encoder, self.vqvae_decoder = vqvae_encoder, vqvae_decoder
+        self.made = {}  # graphs of `sample`, by the number of samples
         self.n_ctx, self.lyrics = config.n_ctx, config.nb_relevant_lyric_tokens
         halvings = list(config.res_downs_t)
         self.raw_to_tokens = 2 ** sum(halvings[: nb_priors - level])  # samples of a code

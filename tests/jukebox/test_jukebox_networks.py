@@ -6,6 +6,7 @@ from mindspore import Tensor
 
 from mindmusicgen.jukebox import vqvae as rooms
 from mindmusicgen.jukebox.labels import time_bins
+from mindmusicgen.jukebox.prior_calls import losses
 from mindmusicgen.jukebox.vqvae import JukeboxVQVAE
 
 PRIORS = ("top", "middle", "bottom")
@@ -50,8 +51,12 @@ def test_logits_of_every_position(golden, level, close):
     close(start, golden[f"{name}_start_embedding"][:, 0], 1e-6)
     if prior.encoder is not None:
         close(prior.encoder(text).asnumpy(), golden["top_lyric_states"], 1e-5)
-    found = prior(Tensor(golden[f"{name}_codes"]), text, artist, genres, condition)
-    close(found.asnumpy(), golden[f"{name}_logits"], 1e-5)
+    found = prior.construct(Tensor(golden[f"{name}_codes"]), text, artist, genres, condition).asnumpy()
+    close(found, golden[f"{name}_logits"], 1e-5)
+    states = None if prior.encoder is None else prior.encoder.lm_head(prior.encoder(text)).asnumpy()
+    counted = losses(prior, found, states, golden[f"{name}_codes"], text.asnumpy())
+    expected = golden[f"{name}_losses_bits"]
+    close(np.array(counted[: len(expected)]), expected, 1e-5)
 
 
 def test_bad_sound_and_codes(both, refused):
