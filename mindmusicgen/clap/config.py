@@ -143,7 +143,7 @@ def _audio(values, path, size):
     )
     fields.fixed(hidden_act="gelu", enable_fusion=False, qkv_bias=True, enable_patch_layer_norm=True)
     fields.fixed(flatten_patch_embeds=True, projection_hidden_act="relu", patch_embed_input_channels=1)
-    if list(fields.get("patch_stride", [patch, patch])) != [patch, patch]:
+    if fields.get("patch_stride", [patch, patch]) not in ([patch, patch], (patch, patch)):
         fields.refuse("patch_stride", f"{[patch, patch]}, the patch size")
     fields.unused("fusion_type", "aff_block_r", "num_classes", "num_hidden_layers", "projection_dim", *OF_TRAINING)
     fields.general()

@@ -131,7 +131,8 @@ def _blocks(fields, side, levels):
     """Which blocks of the way down or up have attention."""
     name, usual = f"{side}_block_types", [ATTENDING[side]] * (levels - 1)
     found = fields.get(name, [*usual, PLAIN["down"]] if side == "down" else [PLAIN["up"], *usual])
-    if not isinstance(found, list) or len(found) != levels or not set(found) <= {PLAIN[side], ATTENDING[side]}:
+    kinds = [PLAIN[side], ATTENDING[side]]
+    if not isinstance(found, list) or len(found) != levels or not all(kind in kinds for kind in found):
         fields.refuse(name, f"{levels} of {PLAIN[side]} and {ATTENDING[side]}, as many as block_out_channels")
     return [kind == ATTENDING[side] for kind in found]
 

@@ -170,7 +170,14 @@ class Scheduler:
         most = min(MOST_STEPS, self.config.num_train_timesteps)
         if whole_number("num_inference_steps", steps, 1) > most:
             raise InputError(f"num_inference_steps is {steps}; expected 1 to {most}")
-        return self._table(int(steps), float(eta))
+        with np.errstate(all="ignore"):  # what comes of it is looked at
+            made = self._table(int(steps), float(eta))
+        if not np.isfinite(made.matrices).all() or not np.isfinite(made.start):
+            raise InputError(
+                f"{type(self).__name__} has no finite coefficients for {steps} steps with these fields; expected those "
+                "of a published scheduler_config.json"
+            )
+        return made
 
     def spaced(self, steps, whole=True):
         """The times of a run, the noisiest first, [steps] float64."""
@@ -193,7 +200,7 @@ class Scheduler:
     def alpha(self, time):
         """The share of the signal at a time; before the first, that of `set_alpha_to_one`."""
         if time >= 0:
-            return self.alphas[int(time)]
+            return self.alphas[min(int(time), len(self.alphas) - 1)]  # a steps_offset may lead beyond
         return 1.0 if self.config.set_alpha_to_one else self.alphas[0]
 
 
@@ -427,7 +434,7 @@ def read_scheduler(values, path):
         InputError: naming the field, for a scheduler or a value that is not built here.
     """
     name = values.get("_class_name")
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         raise InputError(f"{path} describes {shown(name)}; expected one of {', '.join(SCHEDULERS)}")
     return SCHEDULERS[name].from_config(values)
 

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts" / "fuzz"), str(ROOT / "scripts"), str(ROOT / "tests"), str(ROOT)]
 
 import bark_files  # noqa: E402
+import musicldm_files  # noqa: E402
 from audio_files import mutate  # noqa: E402
 
 SLOW, LARGE = 5.0, 1 << 20  # seconds of computing, and kilobytes, for one file
@@ -489,6 +490,7 @@ KINDS = {
     "audiocraft": ("audiocraft's state dicts and their settings", Audiocraft),
     "manifest": ("MindIR manifest", MindIRManifest),
     **bark_files.kinds(Kind),
+    **musicldm_files.kinds(Kind),
 }
 
 

@@ -118,6 +118,7 @@ def test_attention_in_blocks_is_attention(near):
         ("unet", {"norm_num_groups": 7}, ("norm_num_groups", "divisor")),
         ("unet", {"attention_head_dim": 5}, ("attention_head_dim", "heads")),
         ("unet", {"down_block_types": ["DownBlock2D"]}, ("down_block_types",)),
+        ("unet", {"up_block_types": [["UpBlock2D"]] * 4}, ("up_block_types", "4 of UpBlock2D")),
         ("unet", {"use_linear_projection": True}, ("use_linear_projection",)),
         ("unet", {"new_field": 1}, ("new_field", "does not know")),
         ("vae", {"shift_factor": 0.1}, ("shift_factor",)),
@@ -129,6 +130,7 @@ def test_attention_in_blocks_is_attention(near):
         ("text_encoder", {"model_type": "bert"}, ("bert", "clap")),
         ("text_encoder", {"text_config": {"hidden_act": "relu"}}, ("hidden_act", "gelu")),
         ("text_encoder", {"audio_config": {"enable_fusion": True}}, ("enable_fusion",)),
+        ("text_encoder", {"audio_config": {"patch_size": 4, "patch_stride": 4}}, ("patch_stride", "[4, 4]")),
         ("text_encoder", {"text_config": [1]}, ("text_config", "no object")),
     ],
 )

@@ -103,4 +103,9 @@ def test_refused_runs(refused):
         for steps in (0, 1001, 2.5, "ten", True):
             refused(lambda kind=kind, steps=steps: kind().table(steps), "num_inference_steps")
     refused(lambda: PNDMScheduler().table(3), "at least 4")
-    refused(lambda: read_scheduler({"_class_name": "HeunDiscreteScheduler"}, "x"), "Heun", "DDIMScheduler")
+    for name in ("HeunDiscreteScheduler", ["DDIMScheduler"], {}, None):
+        refused(lambda name=name: read_scheduler({"_class_name": name}, "x"), "x describes", "DDIMScheduler")
+    for kind in (DDIMScheduler, PNDMScheduler):  # times beyond the last are the last
+        assert np.isfinite(kind(steps_offset=10**6).table(10).matrices).all()
+    unnoisy = DPMSolverMultistepScheduler(beta_start=1e-30, beta_end=1e-30)
+    refused(lambda: unnoisy.table(10), "no finite coefficients for 10 steps")
