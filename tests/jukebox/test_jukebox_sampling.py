@@ -55,7 +55,6 @@ def given(golden, run):
     "variant, run, levels",
     [
         ("1b", "B", (0, 1, 2)),
-        ("1b", "C", (1, 2)),
         ("5b", "D", (0,)),
         ("5b", "E", (0, 2)),
     ],

@@ -1,7 +1,7 @@
 """Jukebox against transformers and torch, live, where that port is right: the networks, one window, folders both ways.
 
-transformers leaves the lyric encoder's start token unset, and its sampling of several windows is at fault; version 5
-has no Jukebox any more.
+transformers cannot build its pattern full_dense_attention, leaves the lyric encoder's start token unset, and samples
+several windows wrongly; version 5 has no Jukebox any more.
 """
 
 import numpy as np
@@ -62,7 +62,6 @@ TOPS = {
         "merged_decoder": True,
         "encoder_config": PRIOR | LYRICS | {"hidden_size": 8, "n_ctx": 12, "num_layers": 3},
     },
-    "all dense": LYRICS | {"is_encoder_decoder": True, "attention_pattern": "full_dense_attention"},
 }
 FIELDS = {"timing_dims": 8, "max_duration": 1.0, "min_duration": 0, "max_nb_genres": 2}
 LABELS = np.array([[20000, 512, 512, 2, 1, -1], [20000, 512, 512, 3, 4, 2]])
