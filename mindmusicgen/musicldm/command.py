@@ -7,6 +7,8 @@ from .. import __version__
 from ..arguments import number, resolve_seeds
 from ..checkpoint.fingerprint import checked_fingerprint
 from ..errors import InputError
+from ..language import said
+from ..runtime.progress import announce
 from ..sound.recipe import bare_name
 from . import settings
 from .schedulers import SHORT, open_scheduler
@@ -80,7 +82,18 @@ def _opened(job, folder):
     folder = resolve_pipeline(folder)
     options, scheduler = _options(job, open_scheduler(folder.file(settings.SCHEDULER)))
     made_by = {"model": job.model, "weights": checked_fingerprint(folder, job)}
+    _say_what_it_takes(job, folder, options)
     return MusicLDMPipeline.from_pretrained(folder, dtype=job.dtype, scheduler=scheduler), options, made_by
+
+
+def _say_what_it_takes(job, folder, options):
+    """Tell whoever watches, before the model is opened, what 200 steps come to."""
+    from .checkpoint.info import estimate
+
+    named = {"num_inference_steps": "steps", "guidance_scale": "guidance", "audio_length_in_s": "seconds"}
+    given = {named[name]: value for name, value in options.items() if name in named}
+    seconds, size = estimate(folder, job.pieces, **given)
+    announce(said(f"about {seconds:.0f} s on two CPU cores, and {size / 1e9:.1f} GB of memory"))
 
 
 def open_judge(job, folder):

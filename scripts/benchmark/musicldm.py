@@ -1,9 +1,11 @@
-"""Speed of MusicLDM's networks beside diffusers and transformers on torch, on this machine's CPU, in float32.
+"""Speed of MusicLDM beside diffusers and transformers on torch, on this machine's CPU.
 
-    python scripts/benchmark/musicldm.py [--rounds 3]
+    python scripts/benchmark/musicldm.py [--only whole] [--rounds 3]
 
-Needs `pip install -e ".[parity]"`. Full sizes with random weights, 10.24 s of music: a step of the UNet with guidance,
-the VAE's decoder, the vocoder. Both sides stay in one process and take turns; the table has medians and their ratio.
+Needs `pip install -e ".[parity]"`. Full sizes with random weights: a step of the UNet with guidance, the VAE's decoder
+and the vocoder for 10.24 s of music; and the field's example as a whole, ten steps for 5 s, without the text encoders.
+All sides, torch in float32 and ours in float32 and, where there is a tile unit, bfloat16, stay in one process and take
+turns; the table has medians and their ratios to torch. With `--error`, how far bfloat16 is from float32 in the example.
 """
 
 import argparse
@@ -13,40 +15,63 @@ import time
 import mindspore as ms
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import MusicLDMPipeline as Peer
 from mindspore import Tensor
 from sides import CPUS
-from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+from transformers import ClapConfig, ClapModel, SpeechT5HifiGan, SpeechT5HifiGanConfig
 
+from mindmusicgen import DDIMScheduler as Ours
+from mindmusicgen import MusicLDMPipeline
+from mindmusicgen.clap.config import TextConfig
+from mindmusicgen.clap.text import TextEncoder
 from mindmusicgen.musicldm.config import UNetConfig, VaeConfig, VocoderConfig
 from mindmusicgen.musicldm.unet import UNet
 from mindmusicgen.musicldm.vae import VaeDecoder
 from mindmusicgen.musicldm.vocoder import Vocoder
+from mindmusicgen.ops import pictures
+from mindmusicgen.runtime import device
 from mindmusicgen.runtime.compiled import compiled
 
 LINES, COLUMNS, FRAMES, BINS = 256, 16, 1024, 64  # of latents and of the spectrogram
 WIDTHS = (128, 256, 384, 640)
+SCHEDULER = {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear", "clip_sample": False}
+SCHEDULER |= {"set_alpha_to_one": False, "steps_offset": 1}
+STEPS, SECONDS = 10, 5.0  # of the field's example
+TASKS = ("step", "vae", "vocoder", "whole")
 
 
-def ours():
-    """Functions of our networks by name."""
+def numbers(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def random(network):
+    """Fill a network of ours, in float32 or bfloat16, with the same numbers; norms are about 1."""
     rng = np.random.default_rng(0)
+    for name, parameter in network.parameters_and_names():
+        drawn = rng.standard_normal(parameter.shape, np.float32)
+        if len(parameter.shape) > 1:
+            drawn /= np.float32(np.sqrt(parameter.shape[1]))
+        else:
+            drawn = 0.02 * drawn + np.float32("norm" in name and name.endswith("weight"))
+        parameter.set_data(Tensor(pictures.to_bits(drawn) if parameter.dtype == ms.uint16 else drawn))
+    return network.set_train(False)
 
-    def random(network):
-        for parameter in network.get_parameters():
-            parameter.set_data(Tensor((0.02 * rng.standard_normal(parameter.shape)).astype(np.float32)))
-        return compiled(network.construct)
 
-    def numbers(*shape):
-        return Tensor(rng.standard_normal(shape, np.float32))
-
-    unet, vae, vocoder = random(UNet(UNetConfig())), random(VaeDecoder(VaeConfig())), random(Vocoder(VocoderConfig()))
-    latents, vectors = numbers(2, LINES, COLUMNS, 8), numbers(2, 512)
-    one, mel, when = numbers(1, LINES, COLUMNS, 8), numbers(1, FRAMES, BINS), Tensor(np.array([901], np.float32))
+def ours(dtype):
+    """Functions of ours by task."""
+    unet, vae = random(UNet(UNetConfig(), dtype)), random(VaeDecoder(VaeConfig(), dtype))
+    vocoder, text = random(Vocoder(VocoderConfig(), dtype)), TextEncoder(TextConfig())
+    pipe = MusicLDMPipeline(vae, text, None, None, unet, Ours(**SCHEDULER), vocoder)
+    noise, sketch, sound = (compiled(network.construct) for network in (unet, vae, vocoder))
+    latents, vectors, when = Tensor(numbers(1, 2, LINES, COLUMNS, 8)), Tensor(numbers(2, 2, 512)), Tensor([901.0])
+    one, mel = Tensor(numbers(3, 1, LINES, COLUMNS, 8)), Tensor(numbers(4, 1, FRAMES, BINS))
+    given = {"prompt_embeds": numbers(5, 1, 512) / 22, "negative_prompt_embeds": numbers(6, 1, 512) / 22, "seed": 1}
     return {
-        "UNet step, 2 rows": lambda: unet(latents, when, vectors).asnumpy(),
-        "VAE": lambda: vae(one).asnumpy(),
-        "vocoder": lambda: vocoder(mel).asnumpy(),
+        "step": lambda: noise(latents, when, vectors).asnumpy(),
+        "vae": lambda: sketch(one).asnumpy(),
+        "vocoder": lambda: sound(mel).asnumpy(),
+        "whole": lambda **more: pipe(None, SECONDS, STEPS, **given, **more).audios,
     }
 
 
@@ -71,10 +96,16 @@ def theirs():
     vocoder = SpeechT5HifiGan(config).eval()
     latents, vectors, when = torch.randn(2, 8, LINES, COLUMNS), torch.randn(2, 512), torch.tensor(901)
     one, mel = torch.randn(1, 8, LINES, COLUMNS), torch.randn(1, FRAMES, BINS)
+    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    clap = ClapModel(ClapConfig(text_config=tiny, audio_config={"depths": [1], "num_attention_heads": [1]}))
+    pipe = Peer(vae, clap, None, None, unet, DDIMScheduler(**SCHEDULER), vocoder)
+    pipe.set_progress_bar_config(disable=True)
+    given = {"prompt_embeds": torch.randn(1, 512) / 22, "negative_prompt_embeds": torch.randn(1, 512) / 22}
     return {
-        "UNet step, 2 rows": lambda: unet(latents, when, encoder_hidden_states=None, class_labels=vectors),
-        "VAE": lambda: vae.decode(one),
+        "step": lambda: unet(latents, when, encoder_hidden_states=None, class_labels=vectors),
+        "vae": lambda: vae.decode(one),
         "vocoder": lambda: vocoder(mel),
+        "whole": lambda: pipe(audio_length_in_s=SECONDS, num_inference_steps=STEPS, **given),
     }
 
 
@@ -84,17 +115,40 @@ def seconds(run):
     return time.perf_counter() - begin
 
 
+def error(sides):
+    """How far bfloat16 is from float32 in the example: of the latents, and of the audio in dB."""
+    exact, rough = (sides[name]["whole"] for name in ("float32", "bfloat16"))
+    a, b = (run(output_type="latent").asnumpy().astype(np.float64) for run in (exact, rough))
+    largest, typical = np.abs(a - b).max() / np.abs(a).max(), np.sqrt(((a - b) ** 2).mean() / (a**2).mean())
+    print(f"latents after {STEPS} steps: error {largest:.1e} of the largest, {typical:.1e} of the mean square")
+    a, b = (run().astype(np.float64) for run in (exact, rough))
+    print(f"audio: signal to noise {10 * np.log10((a**2).sum() / ((a - b) ** 2).sum()):.1f} dB")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="turns of every measurement")
-    rounds = parser.parse_args().rounds
-    mine, peer = ours(), theirs()
-    print(f"MindSpore {ms.__version__}, torch {torch.__version__}, {CPUS} CPUs; seconds, medians of {rounds}")
-    for name, run in mine.items():
-        run(), peer[name]()  # compiled, and warm
-        found = [(seconds(run), seconds(peer[name])) for _ in range(rounds)]
-        own, other = (statistics.median(side) for side in zip(*found, strict=True))
-        print(f"{name:20} mindmusicgen {own:6.2f}   torch {other:6.2f}   ratio {own / other:.2f}", flush=True)
+    parser.add_argument("--only", choices=TASKS, action="append", help="some of the tasks")
+    parser.add_argument("--error", action="store_true", help="compare bfloat16 with float32 instead")
+    options = parser.parse_args()
+    device.use("CPU")
+    dtypes = {"float32": ms.float32} | ({"bfloat16": ms.bfloat16} if pictures.can_reduce() else {})
+    sides = {name: ours(dtype) for name, dtype in dtypes.items()}
+    if options.error:
+        error(sides)
+        return
+    sides["torch"] = theirs()
+    print(f"MindSpore {ms.__version__}, torch {torch.__version__}, {CPUS} CPUs; seconds, medians of {options.rounds}")
+    for task in options.only or TASKS:
+        for side in sides.values():
+            side[task]()  # compiled, and warm
+        found = {name: [] for name in sides}
+        for _ in range(options.rounds):
+            for name, side in sides.items():
+                found[name].append(seconds(side[task]))
+        middle = {name: statistics.median(times) for name, times in found.items()}
+        said = "   ".join(f"{name} {time:6.2f} ({time / middle['torch']:.2f})" for name, time in middle.items())
+        print(f"{task:8} {said}", flush=True)
 
 
 if __name__ == "__main__":

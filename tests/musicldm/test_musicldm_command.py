@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from mindmusicgen.audio import read_audio, read_comment, write_audio
+from mindmusicgen.checkpoint.source import ModelFolder
 from mindmusicgen.cli import main
+from mindmusicgen.musicldm.checkpoint.info import estimate
 from mindmusicgen.musicldm.model import MusicLDMPipeline
 from mindmusicgen.musicldm.settings import Noise
 from mindmusicgen.sound.recipe import recipe_of
@@ -48,6 +50,17 @@ def test_several_pieces(golden, tmp_path, quick):
     words = ["-m", golden.folder, "-o", str(tmp_path / "a.wav"), "--copies", "2", "-d", "0.3", "--seed", "1"]
     assert main(["generate", "calm piano", "fast drums", *words]) == 0
     assert len(list(tmp_path.glob("*.wav"))) == 4 and quick[0][0].seeds == (1, 2, 3, 4)
+
+
+def test_who_watches_is_told_what_it_will_take(golden, tmp_path, quick, capsys, monkeypatch):
+    monkeypatch.setattr("mindmusicgen.runtime.progress.someone_watches", lambda: True)
+    assert generate(golden, tmp_path, "-d", "0.5", "--steps", "20", "-s", "5") == 0
+    said = capsys.readouterr().err
+    assert "about 0 s on two CPU cores, and 0.8 GB of memory" in said
+    short, long = (estimate(ModelFolder(golden.folder), 1, 0.5, steps)[0] for steps in (20, 200))
+    assert 5 < long / short < 10
+    assert estimate(ModelFolder(golden.folder), 3, 0.5)[0] == pytest.approx(3 * long)
+    assert estimate(ModelFolder(golden.folder), 1, 0.5, guidance=1.0)[0] < 0.7 * long
 
 
 @pytest.mark.parametrize(

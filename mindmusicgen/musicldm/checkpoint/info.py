@@ -85,6 +85,24 @@ def memory(sizes, parameters, batch, lines):
     return {"runtime": RUNTIME_BYTES, "weights": 4 * parameters, "pictures": 3 * ALIVE * max(widest, picture) / 2}
 
 
+def estimate(folder, waveforms, seconds=None, steps=settings.STEPS, guidance=settings.GUIDANCE):
+    """What a call will take on two CPU cores in float32, by its operations.
+
+    Args:
+        folder (ModelFolder): of the model.
+        waveforms (int): all that are made.
+        seconds, steps, guidance: as in the call.
+
+    Returns:
+        float, float: seconds of computing, bytes of memory.
+    """
+    sizes = settings.Sizes(*(networks.read_part(folder, part) for part in PARTS[1:]))
+    _, lines, _ = settings.length(sizes, seconds)
+    step, decoding = work(sizes, lines, guidance > 1)
+    needed = memory(sizes, sum(parameter_counts(stored_tensors(folder)).values()), waveforms, lines)
+    return (steps * step + decoding) * waveforms / SPEED, sum(needed.values())
+
+
 @contextlib.contextmanager
 def enough_memory(pipe, batch, seconds=None):
     """Context that says what is needed, when memory is too small for what is done in it.
