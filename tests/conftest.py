@@ -46,6 +46,7 @@ LONGEST_FIRST = (
     "test_bark_doctor",
     "test_melody",
     "test_continuation",
+    "test_jukebox_sampling",
     "test_memory",
     "test_fuzz_checkpoints",
     "test_fuzz_files",
