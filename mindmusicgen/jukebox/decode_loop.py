@@ -24,6 +24,12 @@ def buffer(shape, dtype, name):
     return Parameter(Tensor(np.zeros(shape, np.float32), dtype), name=name, requires_grad=False)
 
 
+def runs_eagerly():
+    """Whether what is written in place is right operation by operation: it is in MindSpore 2.10, and was not in 2.7.0,
+    where graphs are right."""
+    return tuple(map(int, ms.__version__.split(".")[:2])) >= (2, 10)
+
+
 def row_buckets(rows, usual=()):
     """Numbers of rows that a prefill is compiled for: powers of two, what is usual, and all."""
     powers = (1 << i for i in range(rows.bit_length()))
@@ -38,6 +44,7 @@ class PriorGraphs(nn.Cell):
         samples (int): B.
         usual (Sequence[int]): numbers of known positions that come often, and get a prefill of their own.
         eager (bool): compute operation by operation: slower, but a short piece is done before a graph is compiled.
+                Compiled all the same where `runs_eagerly` says no.
     """
 
     def __init__(self, prior, samples, usual=(), eager=False):
@@ -61,7 +68,7 @@ class PriorGraphs(nn.Cell):
         self.offsets = Tensor(np.arange(samples, dtype=np.int32) * self.n_ctx)
         self.gather, self.assign = ops.Gather(), ops.Assign()
         functions = self._prepare, self._prefill, self._chunk
-        if not eager:
+        if not (eager and runs_eagerly()):
             key = fingerprint(prior.config, prior.level, prior.nb_priors, str(dtype), samples)
             functions = (compiled(function, key) for function in functions)
         self.prepare, self.prefill, self.chunk = functions
