@@ -65,6 +65,8 @@ setup(
             "bark/digits/speaker_embeddings/v2/*",
             "fonts/*",
             "musicgen/doctor/*.npz",
+            "musicldm/beats/*",
+            "musicldm/beats/*/*",
             "musicldm/doctor/*.npz",
             "sentences_zh.json",
         ],

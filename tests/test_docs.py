@@ -14,7 +14,15 @@ from mindmusicgen.cli import build_parser
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for place in (".", "docs", "tutorials", "scripts/benchmark", "mindmusicgen/demo", "mindmusicgen/fonts")
+    for place in (
+        ".",
+        "docs",
+        "tutorials",
+        "scripts/benchmark",
+        "mindmusicgen/demo",
+        "mindmusicgen/fonts",
+        "mindmusicgen/musicldm/beats",
+    )
     for path in (ROOT / place).glob("*.md")
 )
 PAIRS = [(page, twin) for twin in PAGES if twin.endswith("_CN.md") for page in [twin.replace("_CN.md", ".md")]]

@@ -17,7 +17,11 @@ from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
-SHIPPED = {"demo": PACKAGE / "demo", "digits": PACKAGE / "bark" / "digits"}  # models that come with the package
+SHIPPED = {  # models that come with the package
+    "demo": PACKAGE / "demo",
+    "digits": PACKAGE / "bark" / "digits",
+    "beats": PACKAGE / "musicldm" / "beats",
+}
 DEMO = SHIPPED["demo"]
 NATIVE = "mindspore_model.safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -108,7 +112,7 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
 
     Args:
         model (str | ModelFolder): a folder, a hub id such as facebook/musicgen-small, or the name of a model in
-            this package: "demo" plays music, "digits" says digits.
+            this package: "demo" plays music, "digits" says digits, "beats" drums.
         revision (str): branch, tag or commit on the hub.
         cache_dir (str): where downloads are kept; the hub library's own cache if None.
         local_files_only (bool): use the cache alone.
