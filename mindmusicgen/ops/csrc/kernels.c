@@ -31,7 +31,8 @@
 #define MAX_ROWS 4 /* rows and outputs of one block of dot products: 16 sums stay in registers */
 #define MAX_OUTS 4
 #define BLOCK 64 /* columns of the cache whose scores are held at once; a multiple of every LANES */
-#define TASK_BYTES (64 * 1024)
+#define TASK_BYTES (64 * 1024) /* of weights; each begins without having been foretold, so large matrices have larger ones */
+#define LARGE_TASKS 4
 #define FEW_ROWS 16 /* with more, arithmetic counts more than reading the weights */
 #define UNITS 64 /* of an LSTM in a task; a multiple of every LANES */
 #define PREFETCH 512 /* floats ahead, which the hardware does not do across pages; measured best of 0 to 2048 */
@@ -290,7 +291,8 @@ int float_linear(const float *x, int64_t rows, int64_t in, const float *w, float
     if (rows > FEW_ROWS && product_available())
         return product(x, rows, in, w, 3, out, y);
     struct linear a = {.x = x, .w = w, .y = y, .rows = rows, .in = in, .out = out};
-    a.outs_per_task = TASK_BYTES / (int64_t)sizeof(float) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
+    const int64_t floats = TASK_BYTES / (int64_t)sizeof(float), large = out * in >= 4 * LARGE_TASKS * floats;
+    a.outs_per_task = floats * (large ? LARGE_TASKS : 1) / (in > 0 ? in : 1) / MAX_OUTS * MAX_OUTS;
     a.outs_per_task = a.outs_per_task < MAX_OUTS ? MAX_OUTS : a.outs_per_task;
     pthread_once(&chosen, choose);
     team_run(linear_task, &a, (out + a.outs_per_task - 1) / a.outs_per_task);
