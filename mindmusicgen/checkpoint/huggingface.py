@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Lock
 
 import numpy as np
 
@@ -156,12 +155,12 @@ def load(network, tensors, source, plan, left_out, stores=None):
         plan (dict[str, list[Piece]]): of which tensors each parameter is made.
         left_out (callable): whether a tensor (name, LazyTensor) that the plan does not name may be there.
         stores (dict): by name a shape and a function that takes the values, in the place of a parameter that keeps them
-            in another form; None for a parameter that no tensor fills.
+            in another form, called in either thread; None for a parameter that no tensor fills.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
-    loader, stores, one_at_a_time = Loader(tensors, source), stores or {}, Lock()
+    loader, stores = Loader(tensors, source), stores or {}
 
     def fill(entry):
         name, shape, parameter = entry
@@ -169,8 +168,7 @@ def load(network, tensors, source, plan, left_out, stores=None):
             values = np.empty(shape, np.float32)
             loader.fill(values, plan[name])
             if not loader.missing:
-                with one_at_a_time:  # each makes copies of its own
-                    stores[name][1](values)
+                stores[name][1](values)
         else:
             loader.fill(parameter.asnumpy(), plan[name])  # asnumpy shares the parameter's memory
         return math.prod(shape)

@@ -159,14 +159,10 @@ class Attention(nn.Cell):
     def __init__(self, config, kind, positions, dtype=ms.float32):
         super().__init__()
         dim, width = config.hidden_size, config.attention_width
-        self.sizes, self.kind, self.heads, self.size = Kind(config, kind, positions), kind, config.n_heads, None
-        self.size, self.row, self.rows, self.prime = (
-            self.sizes.size,
-            self.sizes.row,
-            self.sizes.rows,
-            self.sizes.prime,
-        )
-        self.length, self.read, self.whole = self.sizes.length, self.sizes.read, positions
+        self.sizes = sizes = Kind(config, kind, positions)
+        self.kind, self.heads, self.size, self.whole = kind, sizes.heads, sizes.size, positions
+        self.row, self.rows, self.prime = sizes.row, sizes.rows, sizes.prime
+        self.length, self.read = sizes.length, sizes.read
         self.c_attn = Linear(dim, width if kind == "cross" else 3 * width, bias=True, dtype=dtype)
         self.c_enc_kv = Linear(dim, 2 * width, bias=True, dtype=dtype) if kind == "cross" else None
         self.c_proj = Linear(width, dim, bias=True, dtype=dtype)

@@ -26,6 +26,7 @@
 
 #include "arguments.h"
 #include "product.h"
+#include "simd.h"
 #include "team.h"
 
 #define MAX_ROWS 4 /* rows and outputs of one block of dot products: 16 sums stay in registers */
@@ -267,21 +268,14 @@ static void choose(void)
     attention_task = attention_task_base;
     lstm_task = lstm_task_base;
 #ifdef HAVE_X86_VARIANTS
-    /* MINDMUSICGEN_SIMD=avx2 or base: for tests of the variants that this CPU would not choose. */
-    const char *most = getenv("MINDMUSICGEN_SIMD");
-    most = most ? most : "avx512";
-    __builtin_cpu_init();
-    if (strcmp(most, "base") == 0)
-        return;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (simd_level() >= SIMD_AVX512) {
+        linear_task = linear_task_avx512;
+        attention_task = attention_task_avx512;
+        lstm_task = lstm_task_avx512;
+    } else if (simd_level() == SIMD_AVX2) {
         linear_task = linear_task_avx2;
         attention_task = attention_task_avx2;
         lstm_task = lstm_task_avx2;
-        if (__builtin_cpu_supports("avx512f") && strcmp(most, "avx2") != 0) {
-            linear_task = linear_task_avx512;
-            attention_task = attention_task_avx512;
-            lstm_task = lstm_task_avx512;
-        }
     }
 #endif
 }

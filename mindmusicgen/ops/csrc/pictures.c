@@ -21,6 +21,7 @@
 
 #include "arguments.h"
 #include "product.h"
+#include "simd.h"
 #include "team.h"
 
 #define PIECE 64 /* of the N entries, in a task */
@@ -73,12 +74,8 @@ static void choose(void)
 #ifdef HAVE_X86_VARIANTS
     static const typeof(loops) avx2 = {sum_task_avx2, squares_task_avx2, apply_task_avx2};
     static const typeof(loops) avx512 = {sum_task_avx512, squares_task_avx512, apply_task_avx512};
-    const char *most = getenv("MINDMUSICGEN_SIMD");
-    most = most ? most : "avx512";
-    __builtin_cpu_init();
-    if (strcmp(most, "base") == 0 || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
-        return;
-    loops = strcmp(most, "avx2") != 0 && __builtin_cpu_supports("avx512f") ? avx512 : avx2;
+    if (simd_level() != SIMD_BASE)
+        loops = simd_level() == SIMD_AVX2 ? avx2 : avx512;
 #endif
 }
 

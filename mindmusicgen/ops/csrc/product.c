@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "product.h"
+#include "simd.h"
 #include "team.h"
 
 #ifdef HAVE_TILES
@@ -147,12 +148,10 @@ static pthread_once_t asked = PTHREAD_ONCE_INIT;
 static void ask(void)
 {
     unsigned a, b, c, d;
-    const char *most = getenv("MINDMUSICGEN_SIMD");
-    if (most && strcmp(most, "amx") != 0)
+    if (simd_level() != SIMD_TILES)
         return;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) /* amx-bf16, amx-tile */
         return;
-    __builtin_cpu_init();
     have_tiles = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512bf16") &&
                  syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
 }

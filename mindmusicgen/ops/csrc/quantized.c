@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "parts.h"
+#include "simd.h"
 #include "team.h"
 
 #define TILE 16
@@ -154,17 +155,13 @@ static pthread_once_t chosen = PTHREAD_ONCE_INIT;
 static void choose(void)
 {
 #ifdef HAVE_X86_VARIANTS
-    /* MINDMUSICGEN_SIMD=avx2 or base: for tests of the variants that this CPU would not choose. */
     static const typeof(loops) avx2 = TABLE(avx2), vnni = TABLE(vnni);
-    const char *most = getenv("MINDMUSICGEN_SIMD");
-    most = most ? most : "avx512";
-    __builtin_cpu_init();
-    if (strcmp(most, "base") == 0 || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
-        return;
-    loops = avx2;
-    if (strcmp(most, "avx2") != 0 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+    const enum simd level = simd_level();
+    if (level >= SIMD_AVX512 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni"))
         loops = vnni;
+    else if (level != SIMD_BASE)
+        loops = avx2;
 #endif
 }
 

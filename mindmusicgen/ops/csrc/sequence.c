@@ -16,6 +16,7 @@
 
 #include "parts.h"
 #include "product.h"
+#include "simd.h"
 #include "team.h"
 
 #define PIECE 16384 /* elements of a task; a multiple of every LANES */
@@ -61,16 +62,12 @@ static pthread_once_t chosen = PTHREAD_ONCE_INIT;
 static void choose(void)
 {
 #ifdef HAVE_X86_VARIANTS
-    const char *most = getenv("MINDMUSICGEN_SIMD");
-    most = most ? most : "avx512";
-    __builtin_cpu_init();
-    if (strcmp(most, "base") == 0 || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
-        return;
-    loops.sequence = sequence_task_avx2;
-    loops.gelu = gelu_task_avx2;
-    if (strcmp(most, "avx2") != 0 && __builtin_cpu_supports("avx512f")) {
+    if (simd_level() >= SIMD_AVX512) {
         loops.sequence = sequence_task_avx512;
         loops.gelu = gelu_task_avx512;
+    } else if (simd_level() == SIMD_AVX2) {
+        loops.sequence = sequence_task_avx2;
+        loops.gelu = gelu_task_avx2;
     }
 #endif
 }
