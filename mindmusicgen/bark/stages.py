@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 from ..errors import InputError
 from ..generation.graph_store import GraphStore
 from ..generation.sampling import choose
+from ..ops.memory import release_free_memory
 from ..runtime.compiled import compiled, fingerprint
 from .decode_loop import NEVER_ENDS, Draws, SemanticGraphs, StageGraphs, check_finite, run
 from .settings import MOST_HISTORY
@@ -97,6 +98,7 @@ class Stages:
             "coarse": _store(coarse, StageGraphs),
             "fine": _store(fine, FineGraphs),
         }
+        self.compiled = set()  # names and sizes of what was used before
 
     @contextlib.contextmanager
     def _graphs(self, name, *sizes):
@@ -107,6 +109,9 @@ class Stages:
             yield loan
             store.used(loan)
             store.give_back(loan)
+        if (name, sizes) not in self.compiled:
+            self.compiled.add((name, sizes))
+            release_free_memory()  # what compiling took, before the next stage takes its own
 
     def semantic(self, ids, mask, history, settings, shown):
         """Text to semantic tokens.
