@@ -98,7 +98,6 @@ class Stages:
             "coarse": _store(coarse, StageGraphs),
             "fine": _store(fine, FineGraphs),
         }
-        self.compiled = set()  # names and sizes of what was used before
 
     @contextlib.contextmanager
     def _graphs(self, name, *sizes):
@@ -109,9 +108,7 @@ class Stages:
             yield loan
             store.used(loan)
             store.give_back(loan)
-        if (name, sizes) not in self.compiled:
-            self.compiled.add((name, sizes))
-            release_free_memory()  # what compiling took, before the next stage takes its own
+        release_free_memory()  # what compiling took, before the next stage takes its own
 
     def semantic(self, ids, mask, history, settings, shown):
         """Text to semantic tokens.

@@ -105,6 +105,7 @@ class Composer:
             audio_length_in_s (float): seconds, 0.04 to 60; None: what the model was trained on, 10.24 s.
             num_inference_steps (int): 1 to 1000; more are better and slower.
             guidance_scale (float): how closely to follow the prompt; up to 1 there is no guidance, and half the work.
+                The default is MusicLDM's for AudioLDM too, where diffusers has 2.5.
             negative_prompt (str | Sequence[str]): what not to hear, one for all or one for each prompt, such as "low
                 quality, average quality".
             num_waveforms_per_prompt (int): more than 1 are ranked, the best of each prompt first.

@@ -24,10 +24,7 @@ class Arena:
 
     def __init__(self, size):
         self.used = 0
-        if not hasattr(mmap, "MADV_HUGEPAGE") or size == 0:
-            self.memory = np.empty(size, np.uint8)
-            return
-        self.memory = _anonymous(size)
+        self.memory = _anonymous(size) if size else np.empty(0, np.uint8)
 
     @staticmethod
     def room(arrays):
@@ -54,7 +51,7 @@ def zeros(shape, dtype):
 
 def _anonymous(size):
     """Memory of this process alone, none of whose pages exists until it is written to; huge ones where Linux has them,
-    with which products of one row are read a twelfth faster."""
+    from which products of one row read 7 to 10 % faster."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size)
     # What is shared would have huge pages under another setting, which is mostly off.
