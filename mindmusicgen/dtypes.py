@@ -10,13 +10,13 @@ from .runtime import device
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
-def resolve_dtype(dtype=None, quantised=False, rough=False):
+def resolve_dtype(dtype=None, quantised=False, bfloat16_products=False):
     """A MindSpore dtype for a name, checked against what the device can compute with.
 
     Args:
         dtype (str | mindspore.dtype): float32, float16, bfloat16; None or "auto": float16 on Ascend, else float32.
         quantised (bool): whether weights have 8 bits, which go with float32 everywhere.
-        rough (bool): whether the model can have products of bfloat16 on a CPU with a tile unit; see `ops.pictures`.
+        bfloat16_products (bool): whether the model can have them on a CPU with a tile unit; see `ops.bfloat16`.
 
     Returns:
         mindspore.dtype
@@ -30,9 +30,9 @@ def resolve_dtype(dtype=None, quantised=False, rough=False):
     if chosen is None:
         raise InputError(f"dtype is {shown(dtype)}; expected auto or one of {', '.join(DTYPES)}")
     if chosen == ms.bfloat16 and not device.is_ascend():
-        if rough and pictures.can_reduce():
+        if bfloat16_products and pictures.can_multiply_bfloat16():
             return chosen
-        if rough:
+        if bfloat16_products:
             raise InputError("dtype bfloat16 needs a CPU with a tile unit (AMX), and the C kernels; use float32 here")
         raise InputError("dtype bfloat16 has no CPU kernels in MindSpore; use float32 (or float16) on a CPU")
     return chosen

@@ -5,6 +5,7 @@ import numpy as np
 from mindspore import nn
 
 from ..errors import InputError
+from ..runtime.callers import Single
 from ..runtime.compiled import settle
 
 
@@ -48,3 +49,18 @@ class Graphs:
 def filled(rows, count):
     """The first axis filled up to `count` with copies of the last row: a graph has fixed shapes."""
     return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)])
+
+
+class Exported(Single):
+    """A mixin of what runs from a folder of exported files: checks them, and keeps their graphs."""
+
+    def _open(self, manifest):
+        """Check the files that a manifest lists; `manifest` and `_load`, graphs by name, are there afterwards."""
+        manifest.check_listed()
+        manifest.check_files()
+        self.manifest, self._load = manifest, Graphs(manifest)
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        """Open a folder of exported files: the class itself, by the name that models are opened with."""
+        return cls(folder)

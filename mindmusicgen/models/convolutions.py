@@ -15,7 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ..ops import native, pictures
+from ..ops import bfloat16, native, pictures
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
 from .layers import empty_parameter
@@ -75,14 +75,14 @@ def time_slice(x, start, length):
 class ConvWeight(nn.Cell):
     """The weight of a convolution, with weight norm folded in, as a matrix; `bias` of shape (out_channels,).
 
-    dtype: float32, or bfloat16 on a CPU that multiplies it (`pictures.reduced`); what comes in and out is float32.
+    dtype: float32, or bfloat16 on a CPU that multiplies it (`ops.bfloat16`); what comes in and out is float32.
     """
 
     def __init__(self, rows, columns, out_channels, dtype=ms.float32):
         super().__init__()
-        self.weight = empty_parameter(rows, columns, dtype=pictures.stored_dtype(dtype))
+        self.weight = empty_parameter(rows, columns, dtype=bfloat16.stored_dtype(dtype))
         self.bias = empty_parameter(out_channels)
-        self.kernel = pictures.rough_product_op() if pictures.reduced(dtype) else native.linear_op()
+        self.kernel = pictures.bfloat16_product_op() if bfloat16.weights_only(dtype) else native.linear_op()
         self.most_rows = native.linear_rows()
         self.bias_add = ops.BiasAdd()
 

@@ -14,10 +14,10 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..models.layers import Linear, empty_parameter
-from ..ops import ascend, pictures
+from ..ops import ascend, bfloat16, pictures
 from ..ops.attention import attention
 from ..ops.linear import matmul_transposed
-from ..ops.sequence import attention_op, rough_attention_op
+from ..ops.sequence import attention_op
 from ..runtime.device import is_ascend
 
 QUERIES = 256  # of one block of attention, whose weights then stay in the processor's cache
@@ -109,8 +109,8 @@ class Conv3x3(nn.Cell):
         shape = (3 * out_channels, 3 * in_channels) if self.by_products else (out_channels, in_channels, 3, 3)
         if self.whole is not None:
             shape = (out_channels, 9 * in_channels)
-        self.weight = empty_parameter(*shape, dtype=pictures.stored_dtype(dtype))
-        self.bias = empty_parameter(out_channels, dtype=pictures.picture_dtype(dtype))
+        self.weight = empty_parameter(*shape, dtype=bfloat16.stored_dtype(dtype))
+        self.bias = empty_parameter(out_channels, dtype=bfloat16.activation_dtype(dtype))
 
     def pack(self, weight):
         """(O, C, 3, 3) as in torch -> rows (dy, O), columns (dx, C); for the kernel rows O, columns (dy, dx, C)."""
@@ -159,11 +159,11 @@ class Dense(Linear):
     """
 
     def __init__(self, in_features, out_features, dtype=ms.float32, bias=True):
-        super().__init__(in_features, out_features, bias, pictures.stored_dtype(dtype))
-        self.dtype = pictures.picture_dtype(dtype)
-        if pictures.reduced(dtype):
+        super().__init__(in_features, out_features, bias, bfloat16.stored_dtype(dtype))
+        self.dtype = bfloat16.activation_dtype(dtype)
+        if bfloat16.weights_only(dtype):
             self.bias = empty_parameter(out_features) if bias else None
-            self.kernel = pictures.rough_product_op()
+            self.kernel = pictures.bfloat16_product_op()
 
     def construct(self, x):
         x = x if x.dtype == self.dtype else x.astype(self.dtype)
@@ -214,9 +214,9 @@ class GroupNorm(nn.Cell):
 
     def __init__(self, groups, channels, eps, silu=False, dtype=ms.float32):
         super().__init__()
-        self.groups, self.eps, self.silu, self.dtype = groups, eps, silu, pictures.picture_dtype(dtype)
+        self.groups, self.eps, self.silu, self.dtype = groups, eps, silu, bfloat16.activation_dtype(dtype)
         self.weight, self.bias = empty_parameter(channels), empty_parameter(channels)
-        self.kernel = pictures.group_norm_op(ms.float32)
+        self.kernel = pictures.group_norm_op()
         numbers = np.array([groups], np.int32), np.array([eps], np.float32), np.array([int(silu)], np.int32)
         self.numbers = tuple(map(Tensor, numbers))
 
@@ -278,7 +278,7 @@ class SelfAttention(nn.Cell):
 
     def __init__(self, channels, heads, bias=False, dtype=ms.float32):
         super().__init__()
-        self.heads, self.kernel = heads, rough_attention_op() if pictures.reduced(dtype) else attention_op(dtype)
+        self.heads, self.kernel = heads, attention_op(dtype)
         self.number, self.causal = (Tensor(np.array([n], np.int32)) for n in (heads, 0))
         self.to_qkv = Dense(channels, 3 * channels, dtype, bias)
         self.to_out = Dense(channels, channels, dtype)

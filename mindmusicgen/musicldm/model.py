@@ -112,8 +112,8 @@ class MusicLDMPipeline(Composer, Single):
             model (str): folder or hub id, such as ucsd-reach/musicldm or cvssp/audioldm-s-full-v2.
             dtype (str | mindspore.dtype): of the UNet, float32, float16 or bfloat16; None or "auto": float16 on Ascend,
                 float32 on a CPU. All else is float32. On a CPU bfloat16 needs a tile unit (AMX); there it is what
-                weights have, of autoencoder and vocoder too, and products, whose sums are float32: several times
-                quicker. torch_dtype is the same.
+                weights have, of autoencoder and vocoder too, and products, whose sums are float32: less than
+                half of float32's time. torch_dtype is the same.
             revision (str): branch, tag or commit on the hub.
             cache_dir (str): where downloads are kept.
             local_files_only (bool): do not ask the hub.
@@ -129,7 +129,7 @@ class MusicLDMPipeline(Composer, Single):
         for name in left:
             raise InputError(f"from_pretrained does not take {shown(name)}; the parts are those of the folder")
         devices.use(device)
-        chosen = resolve_dtype(dtype, rough=True)
+        chosen = resolve_dtype(dtype, bfloat16_products=True)
         folder = folders.resolve_pipeline(model, revision, cache_dir, local_files_only)
         made = cls(**folders.open_parts(folder, chosen, scheduler))
         made.folder = folder

@@ -452,5 +452,9 @@ def advance(table, call, state, noise, fresh=None):
     Returns:
         numpy.ndarray: the next state.
     """
-    read = [*state, noise, np.zeros_like(noise) if fresh is None else fresh]
-    return np.tensordot(table.matrices[call], np.stack(read), 1)
+    return moved(table.matrices[call], state, noise, np.zeros_like(noise) if fresh is None else fresh)
+
+
+def moved(matrix, state, noise, fresh):
+    """The next state: a matrix of a `Table` times what `READ` names."""
+    return np.tensordot(matrix, np.stack([*state, noise, fresh]), 1)

@@ -12,7 +12,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from ..models.layers import LayerNorm, gelu
-from ..ops.pictures import picture_dtype
+from ..ops.bfloat16 import activation_dtype
 from ..ops.sequence import gelu_op
 from .layers import (
     Conv1x1,
@@ -35,7 +35,7 @@ class FeedForward(nn.Cell):
 
     def __init__(self, channels, dtype):
         super().__init__()
-        self.gelu = gelu_op(picture_dtype(dtype)) or gelu
+        self.gelu = gelu_op(activation_dtype(dtype)) or gelu
         self.proj, self.out = Dense(channels, 8 * channels, dtype), Dense(4 * channels, channels, dtype)
 
     def construct(self, x):
@@ -48,7 +48,7 @@ class TransformerBlock(nn.Cell):
 
     def __init__(self, channels, heads, dtype):
         super().__init__()
-        self.norm1, self.norm2, self.norm3 = (LayerNorm(channels, 1e-5, picture_dtype(dtype)) for _ in range(3))
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(channels, 1e-5, activation_dtype(dtype)) for _ in range(3))
         self.attn1, self.attn2 = (SelfAttention(channels, heads, dtype=dtype) for _ in range(2))
         self.ff = FeedForward(channels, dtype)
 
@@ -163,7 +163,7 @@ class UNet(nn.Cell):
 
     def __init__(self, config, dtype=ms.float32):
         super().__init__()
-        self.config, self.dtype, self.pictures = config, dtype, picture_dtype(dtype)
+        self.config, self.dtype, self.activations = config, dtype, activation_dtype(dtype)
         sizes, size = config.block_out_channels, config.time_embed_dim
         self.conv_in = Conv3x3(config.in_channels, sizes[0], dtype=dtype)
         self.linear_1, self.linear_2 = Dense(sizes[0], size, dtype), Dense(size, size, dtype)
@@ -201,7 +201,7 @@ class UNet(nn.Cell):
         time = self.linear_2(silu(self.linear_1(sinusoids(timestep, self.config.block_out_channels[0]))))
         time = ops.broadcast_to(time, (rows, time.shape[1]))
         condition = silu(ops.concat((time, self.class_embedding(vector)), 1))
-        x = self.conv_in(latents.astype(self.pictures))
+        x = self.conv_in(latents.astype(self.activations))
         kept = (x,)
         for block in self.down_blocks:
             x, fresh = block(x, condition)

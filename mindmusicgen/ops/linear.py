@@ -15,7 +15,7 @@ def matmul_transposed(x, weight, kernel, most=FEW_ROWS):
 
     Args:
         x (Tensor): [rows, in].
-        weight (Tensor): [out, in], of the dtype of `x`; or the bits of bfloat16, see `pictures.reduced`.
+        weight (Tensor): [out, in], of the dtype of `x`; or the bits of bfloat16, see `ops.bfloat16`.
         kernel (Primitive): what `native.linear_op` returned.
         most (int): what `native.linear_rows` returned.
 

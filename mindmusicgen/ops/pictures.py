@@ -1,8 +1,5 @@
 """Operators of csrc/pictures.c: convolutions of pictures whose channels lie together, and group norm; float32 on CPU.
 
-bfloat16 on a CPU means: weights of bfloat16, products of bfloat16 with sums of float32, and all else in float32.
-MindSpore has no operations for bfloat16 there, so the weights' bits lie in parameters of uint16.
-
 A convolution reads its neighbourhoods while they become tiles, so that none is put together in memory; group norm and
 SiLU go through a picture three times where MindSpore's operations need ten.
 """
@@ -14,7 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from . import ascend, native
+from . import native
+from .bfloat16 import activation_dtype, from_bits, to_bits
 
 
 def _norm_is_right(library):
@@ -29,35 +27,9 @@ def _norm_is_right(library):
     return right and np.allclose(y, parts.reshape(x.shape) * weight + bias, atol=1e-4)
 
 
-def reduced(dtype):
-    """Whether this dtype is bfloat16 on a CPU, of products alone."""
-    return dtype == ms.bfloat16 and not ascend.is_target()
-
-
-def picture_dtype(dtype):
-    """What pictures have where the weights are of a dtype."""
-    return ms.float32 if reduced(dtype) else dtype
-
-
-def stored_dtype(dtype):
-    """What parameters have that hold weights of a dtype."""
-    return ms.uint16 if reduced(dtype) else dtype
-
-
-def can_reduce():
+def can_multiply_bfloat16():
     """Whether there is what multiplies bfloat16 on this CPU: the kernels, and a tile unit (AMX)."""
     return _path(ms.float32) is not None and native.product_op(ms.float32) is not None
-
-
-def to_bits(values):
-    """float32 -> the bits of the nearest bfloat16, the even one of two, as uint16."""
-    whole = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((whole + (0x7FFF + (whole >> 16 & 1))) >> 16).astype(np.uint16)
-
-
-def from_bits(bits):
-    """The inverse of `to_bits`, exact."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _product_is_right(library):
@@ -111,20 +83,18 @@ def conv3x3_op(dtype, stride):
     Supported Platforms:
         ``CPU``
     """
-    path = _path(picture_dtype(dtype)) if native.product_op(picture_dtype(dtype)) else None
+    path = _path(activation_dtype(dtype)) if native.product_op(activation_dtype(dtype)) else None
     return _conv3x3_op(path, stride) if path else None
 
 
-def group_norm_op(dtype):
-    """The operator (x [B, N, C], weight, bias [C], groups, epsilon, silu [1] each) -> [B, N, C]; None if not available.
-
-    Args:
-        dtype (mindspore.dtype): of x.
+def group_norm_op():
+    """The operator (x [B, N, C] float32, weight, bias [C], groups, epsilon, silu [1] each) -> [B, N, C]; None if not
+    available.
 
     Supported Platforms:
         ``CPU``
     """
-    path = _path(dtype)
+    path = _path(ms.float32)
     return _group_norm_op(path) if path else None
 
 
@@ -146,7 +116,7 @@ def conv_time_op(dtype):
     Supported Platforms:
         ``CPU``
     """
-    path = _path(picture_dtype(dtype)) if native.product_op(picture_dtype(dtype)) else None
+    path = _path(activation_dtype(dtype)) if native.product_op(activation_dtype(dtype)) else None
     return _conv_time_op(path) if path else None
 
 
@@ -155,10 +125,10 @@ def _product_op(path):
     return ops.Custom(f"{path}:Product", lambda x, w: [x[0], w[0]], lambda x, *_: x, func_type="aot")
 
 
-def rough_product_op():
-    """The operator (x [rows, in], bits of the weight [out, in]) -> [rows, out]; None where `can_reduce` says no.
+def bfloat16_product_op():
+    """The operator (x [rows, in], bits of the weight [out, in]) -> [rows, out]; None without a tile unit.
 
     Supported Platforms:
         ``CPU``
     """
-    return _product_op(_path(ms.float32)) if can_reduce() else None
+    return _product_op(_path(ms.float32)) if can_multiply_bfloat16() else None

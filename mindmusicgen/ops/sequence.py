@@ -12,6 +12,7 @@ import numpy as np
 from mindspore import ops
 
 from . import native
+from .bfloat16 import weights_only
 
 
 def _attention_is_right(library):
@@ -51,7 +52,7 @@ def _attention_op(path):
 
 
 @functools.cache
-def _rough_op(path):
+def _bfloat16_attention_op(path):
     return ops.Custom(f"{path}:RoughAttention", _shape, lambda qkv, *_: qkv, func_type="aot")
 
 
@@ -75,19 +76,12 @@ def _made(make, dtype):
 def attention_op(dtype):
     """The operator (q, k and v as one [B, T, 3 D], heads [1], causal [1] int32) -> [B, T, D]; None if not available.
 
-    Supported Platforms:
-        ``CPU``
-    """
-    return _made(_attention_op, dtype)
-
-
-def rough_attention_op():
-    """`attention_op` by products of bfloat16 with sums of float32, of and to float32; None if not available.
+    Where the dtype is bfloat16, what comes in and out is float32, and products are of bfloat16 (`ops.bfloat16`).
 
     Supported Platforms:
         ``CPU``
     """
-    return _made(_rough_op, ms.float32)
+    return _made(_bfloat16_attention_op, ms.float32) if weights_only(dtype) else _made(_attention_op, dtype)
 
 
 def filling_op(dtype):

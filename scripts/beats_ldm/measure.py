@@ -1,6 +1,6 @@
 """Does the small MusicLDM do what prompts say? Songs, songs through its networks, and what it makes.
 
-    python scripts/beats_ldm/measure.py [--model beats] [--prompts 24] [--keep FOLDER]
+    python scripts/beats_ldm/measure.py [--model beats] [--prompts 48] [--keep FOLDER]
 
 A sound is taken for that loop, of all the world's, whose log-mel spectrogram is nearest. "Another's" compares it with
 the next prompt's wish, which is what chance gives. Half of the prompts are of kinds that were held out from training.
@@ -61,7 +61,7 @@ def through(pipe, latents):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="beats", help="folder or name")
-    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--keep", type=Path, help="folder for the sounds")
     arguments = parser.parse_args()
     from mindmusicgen import DPMSolverMultistepScheduler, MusicLDMPipeline, write_audio

@@ -29,7 +29,7 @@ from mindmusicgen.musicldm.config import UNetConfig, VaeConfig, VocoderConfig
 from mindmusicgen.musicldm.unet import UNet
 from mindmusicgen.musicldm.vae import VaeDecoder
 from mindmusicgen.musicldm.vocoder import Vocoder
-from mindmusicgen.ops import pictures
+from mindmusicgen.ops import bfloat16, pictures
 from mindmusicgen.runtime import device
 from mindmusicgen.runtime.compiled import compiled
 
@@ -54,7 +54,7 @@ def random(network):
             drawn /= np.float32(np.sqrt(parameter.shape[1]))
         else:
             drawn = 0.02 * drawn + np.float32("norm" in name and name.endswith("weight"))
-        parameter.set_data(Tensor(pictures.to_bits(drawn) if parameter.dtype == ms.uint16 else drawn))
+        parameter.set_data(Tensor(bfloat16.to_bits(drawn) if parameter.dtype == ms.uint16 else drawn))
     return network.set_train(False)
 
 
@@ -132,7 +132,7 @@ def main():
     parser.add_argument("--error", action="store_true", help="compare bfloat16 with float32 instead")
     options = parser.parse_args()
     device.use("CPU")
-    dtypes = {"float32": ms.float32} | ({"bfloat16": ms.bfloat16} if pictures.can_reduce() else {})
+    dtypes = {"float32": ms.float32} | ({"bfloat16": ms.bfloat16} if pictures.can_multiply_bfloat16() else {})
     sides = {name: ours(dtype) for name, dtype in dtypes.items()}
     if options.error:
         error(sides)

@@ -14,8 +14,8 @@ from ...checkpoint.config_file import config_from
 from ...checkpoint.json_file import read_json
 from ...errors import InputError
 from ...generation.graph_store import GraphStore
-from ...mindir.loading import Graphs, filled
-from ...runtime.callers import Single, Unfinished
+from ...mindir.loading import Exported, filled
+from ...runtime.callers import Unfinished
 from ..codec_windows import WINDOW, in_windows
 from ..config import open_config
 from ..decode_loop import CHUNK
@@ -113,7 +113,7 @@ class LoadedStages(Stages):
         }
 
 
-class MindIRBark(Speaker, Single):
+class MindIRBark(Speaker, Exported):
     """A Bark that runs from exported files, with `BarkModel`'s generate, speak, codec_decode and stop.
 
     Args:
@@ -133,9 +133,7 @@ class MindIRBark(Speaker, Single):
     model_type = "bark"
 
     def __init__(self, folder):
-        self.manifest = Manifest(folder)
-        self.manifest.check_listed()
-        self.manifest.check_files()
+        self._open(Manifest(folder))
         path = os.path.join(folder, "generation_config.json")
         self.config, self.generation_config = (
             open_config(folder)[0],
@@ -144,15 +142,9 @@ class MindIRBark(Speaker, Single):
         self.manifest.check_fits(self.config)
         self.sizes, self.dtype = self.manifest["sizes"], getattr(ms, self.manifest["dtype"])
         self.processor = BarkProcessor.from_pretrained(folder)
-        self._load = Graphs(self.manifest)
         self._stages, self._unfinished = LoadedStages(self._load, self.manifest), Unfinished()
         if self._fixed(self._settings()) != self._fixed():
             raise self.manifest.broken()
-
-    @classmethod
-    def from_pretrained(cls, folder):
-        """Open a folder of exported files: the class itself, by the name that models are opened with."""
-        return cls(folder)
 
     def _fixed(self, chosen=None):
         """The numbers that are in the graphs: of a call's settings, or the files'."""

@@ -17,8 +17,8 @@ from ...errors import InputError
 from ...generation.decode_loop import CHUNK
 from ...generation.graph_store import GraphStore
 from ...generation.incremental_decoder import IncrementalDecoder
-from ...mindir.loading import Graphs, filled
-from ...runtime.callers import Single, alone, serialised
+from ...mindir.loading import Exported, filled
+from ...runtime.callers import alone, serialised
 from ...sound.samples import as_batch
 from .. import inputs
 from ..delay_pattern import columns_for
@@ -100,7 +100,7 @@ class CodecFacts:
         self.decoder.layers = [first, recurrent]
 
 
-class MindIRMusicgen(Single):
+class MindIRMusicgen(Exported):
     """A model that runs from exported files, with the methods of `MusicgenForConditionalGeneration` that they allow.
 
     Args:
@@ -117,20 +117,12 @@ class MindIRMusicgen(Single):
     model_type = "musicgen"
 
     def __init__(self, folder):
-        self.manifest = Manifest(folder)
-        self.manifest.check_listed()
-        self.manifest.check_files()
+        self._open(Manifest(folder))
         self.config, self.generation_config = _configs(folder)
         self.manifest.check_fits(self.config.decoder)
         self.processor = MusicgenProcessor.from_pretrained(folder)
         self.pad_code, self.sizes = self.manifest["pad_code"], self.manifest["sizes"]
-        self._load = Graphs(self.manifest)
         self._generator = LoadedGenerator(self.config.decoder, self._load, self.manifest)
-
-    @classmethod
-    def from_pretrained(cls, folder):
-        """Open a folder of exported files: the class itself, by the name that models are opened with."""
-        return cls(folder)
 
     @property
     def sampling_rate(self):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import mindspore as ms
 
 from ...checkpoint.huggingface import Piece
-from ...ops.pictures import from_bits, to_bits
+from ...ops.bfloat16 import from_bits, to_bits
 from ..layers import Conv1x1, Conv3x3
 from ..vocoder import Conv, ConvTranspose
 

@@ -16,13 +16,13 @@ from ...clap.features import read_features
 from ...clap.judge import Judge
 from ...clap.prompts import PromptTokenizer
 from ...errors import InputError, shown
-from ...mindir.loading import Graphs, filled
+from ...mindir.loading import Exported, filled
 from ...runtime.callers import Single, Unfinished
 from ...runtime.telling import tell
 from .. import config as configs
 from .. import settings
 from ..generator import Composer
-from ..schedulers import READ, open_scheduler
+from ..schedulers import moved, open_scheduler
 from ..settings import EXTRACTOR, SCHEDULER
 from .manifest import Manifest
 
@@ -80,7 +80,7 @@ class LoadedJudge(Judge, Single):
         return self._load("audio_vector")(features)
 
 
-class MindIRMusicLDM(Composer, Single):
+class MindIRMusicLDM(Composer, Exported):
     """A MusicLDM that makes music from exported files: called as `MusicLDMPipeline` is, with any scheduler, steps,
     guidance and number of waveforms. All pieces have the files' length, from which shorter ones are cut.
 
@@ -98,9 +98,7 @@ class MindIRMusicLDM(Composer, Single):
     model_type = "musicldm"
 
     def __init__(self, folder):
-        self.manifest = Manifest(folder)
-        self.manifest.check_listed()
-        self.manifest.check_files()
+        self._open(Manifest(folder))
         parts = []
         for part, read in (("unet", configs.read_unet), ("vae", configs.read_vae), ("vocoder", configs.read_vocoder)):
             path = os.path.join(folder, part, "config.json")
@@ -114,14 +112,8 @@ class MindIRMusicLDM(Composer, Single):
         text, length = read_config(read_json(path), path).text, self.manifest["sizes"]["text_length"]
         self.tokenizer = FixedTokenizer(os.path.join(folder, "tokenizer"), text.longest, text.pad_token_id, length)
         self.dtype, self._unfinished = getattr(ms, self.manifest["dtype"]), Unfinished()
-        self._load = Graphs(self.manifest)
         self.scorer = LoadedJudge(self._load, self.tokenizer, self.feature_extractor)
         self._steps = {guided: self._step_for(guided) for guided in (True, False)}
-
-    @classmethod
-    def from_pretrained(cls, folder):
-        """Open a folder of exported files: the class itself, by the name that models are opened with."""
-        return cls(folder)
 
     @property
     def duration(self):
@@ -175,8 +167,7 @@ class MindIRMusicLDM(Composer, Single):
             if guided:
                 negative, positive = np.split(noise, 2)
                 noise = negative + guidance * (positive - negative)
-            read = np.concatenate([state, noise[None], fresh[None]]).reshape(len(READ), -1)
-            after = (matrix @ read).reshape(state.shape)
+            after = moved(matrix, state, noise, fresh)
             return Tensor(after), Tensor(after[0].sum())
 
         return step
