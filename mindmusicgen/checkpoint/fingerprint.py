@@ -10,7 +10,8 @@ from ..runtime.telling import quoted, tell
 SAMPLED_PAGES = 64  # of each file of weights, spread evenly: a second for the largest, and any training changes them
 PAGE = 4096
 PARTS = ("model_index.json", "*/*.json", "*/*.safetensors", "*/*.bin")  # where each part has a folder of its own
-CONTENTS = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.th", "tokenizer.json", "spiece.model")
+CONTENTS = ("config.json", "generation_config.json", "tokenizer.json", "spiece.model")
+CONTENTS += ("*.safetensors", "*.bin", "*.th", "*.pth.tar")
 
 
 def checked_fingerprint(folder, job):

@@ -19,6 +19,7 @@ from ..runtime.telling import tell
 
 WIDTH, COUNT, TABLE = (1, 1 << 16), (1, 256), (1, 1 << 22)
 CYCLE = ("row", "column", "previous")  # kinds of attention, as layers take turns
+MOST_PRIORS = 8  # as levels of a VQ-VAE
 UNUSED = {"embed_dim", "chunk_size_feed_forward", "is_decoder", "output_attentions", "output_hidden_states"}
 UNUSED |= {"return_dict", "cache_dir", "vqvae_config_dict", "vqvae_commit"} | set(GENERAL.split()) | set(OF_FILES)
 OLD_NAMES = {"depth": "num_layers", "width": "hidden_size", "music_embed_dim": "music_vocab_size"}
@@ -82,7 +83,8 @@ class _Config:
         model, _, _, changes = opening(model, None, None, changes)
         folder = resolve(model, revision, cache_dir, local_files_only, weights=False)
         path = os.path.join(folder, "config.json")
-        return changed_config(cls._of_file(read_json(path), path, changes), None, changes)
+        found = changed_config(cls._of_file(read_json(path), path, changes), None, changes)
+        return cls.from_dict(found.to_dict(), path)  # changes of the whole reach its priors
 
     @classmethod
     def _of_file(cls, values, path, changes):
@@ -90,6 +92,8 @@ class _Config:
         if found == JukeboxConfig.model_type and cls is not JukeboxConfig:
             whole = JukeboxConfig.from_dict(values, path)
             level = changes.pop("level", 0)
+            if type(level) is not int or not 0 <= level < whole.nb_priors:
+                raise InputError(f"level is {shown(level)}; expected 0 to {whole.nb_priors - 1}, 0 is the top")
             return whole.vqvae_config if cls is JukeboxVQVAEConfig else whole.prior_configs[level]
         if found != cls.model_type:
             raise InputError(f"{path} describes a {clip(found)!r} model; expected model_type {cls.model_type!r}")
@@ -338,6 +342,8 @@ class JukeboxConfig(_Config):
     fields = {"vqvae_config": None, "prior_config_list": None, "nb_priors": 3, "hop_fraction": None} | of_priors
 
     def __init__(self, vqvae_config=None, prior_config_list=None, nb_priors=3, **values):
+        if type(nb_priors) is not int or not 1 <= nb_priors <= MOST_PRIORS:
+            raise InputError(f"nb_priors is {shown(nb_priors)}; expected 1 to {MOST_PRIORS}")
         singly = [values.pop(f"prior_{level}", None) for level in range(nb_priors)]
         priors = singly if prior_config_list is None else prior_config_list
         hops = values.pop("hop_fraction", None)
@@ -345,7 +351,7 @@ class JukeboxConfig(_Config):
         del self.prior_config_list
         self.vqvae_config = _made(JukeboxVQVAEConfig, vqvae_config)
         self.prior_configs = [_made(JukeboxPriorConfig, prior) for prior in priors]
-        self.hop_fraction = list(self.vqvae_config.hop_fraction if hops is None else hops)
+        self.hop_fraction = copy.copy(self.vqvae_config.hop_fraction if hops is None else hops)
         for prior in self.prior_configs:
             for name in self.of_priors:
                 setattr(prior, name, getattr(self, name))
@@ -388,6 +394,8 @@ ARCHITECTURES = {"jukebox": "JukeboxModel", "jukebox_prior": "JukeboxPrior", "ju
 
 
 def _made(cls, values):
+    if values is not None and not isinstance(values, (dict, cls)):
+        raise InputError(f"{shown(values)} stands where {cls.__name__} or a dict is expected")
     return copy.deepcopy(values) if isinstance(values, cls) else cls(**(values or {}))
 
 

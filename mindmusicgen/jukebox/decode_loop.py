@@ -13,7 +13,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from ..errors import InputError
 from ..generation.sampling import choose, filter_logits
 from ..models.convolutions import time_slice
-from ..runtime.compiled import compiled, fingerprint
+from ..runtime.compiled import WRITES_IN_PLACE, compiled, fingerprint
 from .attention import Kind, Places
 
 CHUNK = 16  # steps in one call: a second or two between two looks at the interrupt key
@@ -22,12 +22,6 @@ CHUNK = 16  # steps in one call: a second or two between two looks at the interr
 def buffer(shape, dtype, name):
     """A Parameter of zeros that graphs write into."""
     return Parameter(Tensor(np.zeros(shape, np.float32), dtype), name=name, requires_grad=False)
-
-
-def runs_eagerly():
-    """Whether what is written in place is right operation by operation: it is in MindSpore 2.10, and was not in 2.7.0,
-    where graphs are right."""
-    return tuple(map(int, ms.__version__.split(".")[:2])) >= (2, 10)
 
 
 def row_buckets(rows, usual=()):
@@ -44,7 +38,7 @@ class PriorGraphs(nn.Cell):
         samples (int): B.
         usual (Sequence[int]): numbers of known positions that come often, and get a prefill of their own.
         eager (bool): compute operation by operation: slower, but a short piece is done before a graph is compiled.
-                Compiled all the same where `runs_eagerly` says no.
+                Compiled all the same where MindSpore does not write in place rightly.
     """
 
     def __init__(self, prior, samples, usual=(), eager=False):
@@ -68,7 +62,7 @@ class PriorGraphs(nn.Cell):
         self.offsets = Tensor(np.arange(samples, dtype=np.int32) * self.n_ctx)
         self.gather, self.assign = ops.Gather(), ops.Assign()
         functions = self._prepare, self._prefill, self._chunk
-        if not (eager and runs_eagerly()):
+        if not (eager and WRITES_IN_PLACE):
             key = fingerprint(prior.config, prior.level, prior.nb_priors, str(dtype), samples)
             functions = (compiled(function, key) for function in functions)
         self.prepare, self.prefill, self.chunk = functions
@@ -195,7 +189,7 @@ def check_finite(total, level):
         raise InputError(f"prior {level} computes what is not finite: the checkpoint is damaged, or dtype too narrow")
 
 
-def step_bytes(prior_config, samples, size=4):
+def step_bytes(prior_config, samples, size):
     """Bytes of the buffers of a prior for so many samples.
 
     Args:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import as_array
 from ..errors import InputError, shown
 
 
@@ -105,10 +106,10 @@ class Labels:
 
     def __init__(self, config, rows, count, level, raw):
         self.config, self.level, self.raw = config, level, raw
-        rows = np.asarray(rows.asnumpy() if hasattr(rows, "asnumpy") else rows)
+        rows = as_array(f"labels of prior {level}", rows, 2)
         lyrics = config.nb_relevant_lyric_tokens
         least = 4 + (config.max_nb_genres if lyrics else 1)
-        if rows.ndim != 2 or rows.dtype.kind not in "iu" or rows.shape[1] < least or len(rows) not in (1, count):
+        if rows.dtype.kind not in "iu" or rows.shape[1] < least or len(rows) not in (1, count):
             raise InputError(
                 f"labels of prior {level} are {shown(rows)}; expected whole numbers of shape ({count}, n) or (1, n), n "
                 f"at least {least}, as the tokenizer gives"
@@ -116,7 +117,7 @@ class Labels:
         rows = np.repeat(rows, count // len(rows), 0).astype(np.int64)
         slots = config.max_nb_genres if lyrics else rows.shape[1] - 4
         self.artist, self.genres = rows[:, 3], rows[:, 4 : 4 + slots]
-        self.lyrics = [row[row >= 0] for row in rows[:, 4 + slots :]] if lyrics else [rows[0, :0]] * count
+        self.lyrics = [row[row != -1] for row in rows[:, 4 + slots :]] if lyrics else [rows[0, :0]] * count
         genres, artists = config.metadata_dims
         self._check("artist", self.artist, 0, artists)
         self._check("genre", self.genres, -1, genres)

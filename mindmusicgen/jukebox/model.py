@@ -8,6 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from ..checkpoint.fingerprint import fingerprint
 from ..checkpoint.source import as_folder, resolve
 from ..dtypes import resolve_dtype
 from ..errors import InputError, shown
@@ -109,7 +110,7 @@ class JukeboxModel(Single):
 
         Args:
             save_directory (str): where to write.
-            dtype (str): how weights are stored, float32 or float16; None keeps them as they are.
+            dtype (str): how weights are stored, float32 or float16; None keeps the model's own.
             **habits: what else transformers takes here, such as max_shard_size: see docs/migration.md.
 
         Raises:
@@ -273,7 +274,7 @@ class JukeboxModel(Single):
         if resume and seed is None:
             asked["seed"] = (stored_facts(output_dir) or {}).get("seeds")
         request = settings.resolve(self.config, self.priors.raws, music_tokens, labels, sample_levels, asked)
-        run = RunFolder(output_dir, facts_of(request, self._digest()), resume) if save_results else None
+        run = self._run_folder(output_dir, request, resume) if save_results else None
         with alone() as interrupts:
             codes = list(request.codes)
             try:
@@ -291,7 +292,7 @@ class JukeboxModel(Single):
             codes[level] = run.codes(level, codes[level])
         n_ctx, samples = self.config.prior_configs[level].n_ctx, len(codes[level])
         above = codes[level - 1] if level else None
-        steps = steps_left(request, level, n_ctx, codes[level].shape[1], samples)
+        steps = steps_left(request, level, codes[level].shape[1], samples)
         if steps:
             self.priors.check_room(level, min(request.batches[level], samples))
             usual = self.priors.usual(level, request.hops[level])
@@ -306,8 +307,15 @@ class JukeboxModel(Single):
             sound = self.decode([np.zeros((samples, 0), np.int32)] * level + [codes[level]]).asnumpy()
             run.sound(level, sound[..., 0], self.config.sampling_rate)
 
+    def _run_folder(self, folder, request, resume):
+        """The folder of a run, with room for its codes and the sound of each level."""
+        size = len(request.seeds) * 4 * (sum(request.wanted) + request.length * len(request.levels))
+        end = self.config.vqvae_config.nb_discrete_codes
+        return RunFolder(folder, facts_of(request, self._digest()), end, size, resume)
+
     def _digest(self):
-        """What tells this model from others."""
+        """What tells this model from others: its numbers, its files, its config and its codebooks."""
         books = [one.codebook.asnumpy() for one in self.vqvae.bottleneck.level_blocks]
-        text = repr(sorted(self.config.to_dict().items())).encode()
+        files = fingerprint(self.folder) if self.folder else ""
+        text = repr((str(self.dtype), files, sorted(self.config.to_dict().items()))).encode()
         return digest(np.frombuffer(text, np.uint8), *books)

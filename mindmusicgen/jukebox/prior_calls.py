@@ -3,21 +3,22 @@
 import numpy as np
 from mindspore import Tensor
 
+from ..arguments import as_array, number
 from ..errors import InputError, shown, whole_number
+from ..generation.sampling import COLDEST, HOTTEST
 from ..runtime.callers import alone, serialised
 from .decode_loop import PriorGraphs
 from .labels import Window, time_bins
 from .sampling import OFF, uniforms
-from .settings import number
 from .vqvae import check_audio, check_codes
 
 
 def window_of(prior, metadata, samples):
     """The labels of a window from the rows that transformers takes, [samples, 4 + genres + lyrics]: total length,
     offset and length in samples, artist, genres, and the characters that are read."""
-    rows = np.asarray(metadata.asnumpy() if hasattr(metadata, "asnumpy") else metadata)
+    rows = as_array("metadata", metadata, 2)
     least = 5 + prior.lyrics
-    if rows.ndim != 2 or rows.dtype.kind not in "iu" or len(rows) not in (1, samples) or rows.shape[1] < least:
+    if rows.dtype.kind not in "iu" or len(rows) not in (1, samples) or rows.shape[1] < least:
         raise InputError(
             f"metadata is {shown(metadata)}; expected whole numbers of shape ({samples}, n), n at least {least}: total "
             "length, offset, length, artist, genres and lyrics"
@@ -99,9 +100,9 @@ def sample(
     window, upper = window_of(self, metadata, samples), _upper(self, music_tokens_conds, samples)
     ids = _end(self) + self.shift
     filters = (
-        Tensor(np.array([number("temp", temp, above=0)], np.float32)),
+        Tensor(np.array([number("temp", temp, COLDEST, HOTTEST)], np.float32)),
         Tensor(np.array([min(whole_number("top_k", top_k, 0) or ids, ids)], np.int32)),
-        Tensor(np.array([number("top_p", top_p, least=0, most=1) or OFF], np.float32)),
+        Tensor(np.array([number("top_p", top_p, 0, 1) or OFF], np.float32)),
     )
     have, first = known.shape[1], whole_number("seed", seed, 0)
     drawn = np.stack([uniforms(first + i, self.level, have, count - have) for i in range(samples)], 1)

@@ -2,6 +2,8 @@
 
 import math
 
+import mindspore as ms
+
 from ..errors import InputError
 from ..ops.memory import release_free_memory
 from ..runtime import memory_limits
@@ -96,7 +98,8 @@ class Priors:
         room, where = memory_limits.room()
         prefix = f"priors.{level}."
         sizes = (math.prod(one.shape) for name, one in self.model.tensors.items() if name.startswith(prefix))
-        needed = 4 * sum(sizes) + step_bytes(self.config.prior_configs[level], samples)
+        size = 4 if self.model.dtype == ms.float32 else 2
+        needed = size * sum(sizes) + step_bytes(self.config.prior_configs[level], samples, size)
         if room is not None and needed > room:
             raise InputError(
                 f"prior {level} with {samples} samples needs {needed / 1e9:.1f} GB of memory and {where} has "

@@ -58,6 +58,8 @@ class RunFolder:
     Args:
         folder (str): made if it is not there.
         facts (dict): from `facts_of`.
+        end (int): how many codes there are.
+        size (int): bytes that the run will take.
         resume (bool): go on with the run that lies there, if one does.
 
     Raises:
@@ -65,9 +67,11 @@ class RunFolder:
             or other settings.
     """
 
-    def __init__(self, folder, facts, resume=False):
-        self.folder, self.facts = os.fspath(folder), facts
-        check_folder(self.folder, "output", 4 * sum(facts["codes"]) * len(facts["seeds"]))
+    def __init__(self, folder, facts, end, size, resume=False):
+        if not isinstance(folder, (str, os.PathLike)):
+            raise InputError(f"output_dir is {shown(folder)}; expected a folder's path")
+        self.folder, self.facts, self.end = os.fspath(folder), facts, end
+        check_folder(self.folder, "output", size)
         found = stored_facts(self.folder)
         self.resumed = bool(resume and found)
         if found and resume:
@@ -84,15 +88,29 @@ class RunFolder:
             )
         os.makedirs(self.folder, exist_ok=True)
         if not self.resumed:
-            self._write(False)
-            for level in facts["levels"]:
+            for level in facts["levels"]:  # first: killed in between, a run must not find another's codes
                 path = self._file(level, CODES)
                 if os.path.exists(path):
                     os.remove(path)
+            self._write(False)
 
     def _write(self, finished):
-        with whole_file(os.path.join(self.folder, RUN)) as partial, open(partial, "w", encoding="utf-8") as file:
-            json.dump(self.facts | {"finished": finished}, file, indent=1)
+        text = json.dumps(self.facts | {"finished": finished}, indent=1)
+        self._save(os.path.join(self.folder, RUN), lambda file: file.write(text.encode()))
+
+    def _save(self, path, write):
+        """Write a file whole; `write` is given it open.
+
+        Raises:
+            InputError: if that fails, such as on a full disk.
+        """
+        try:
+            with whole_file(path) as partial, open(partial, "wb") as file:
+                write(file)
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be written ({error.strerror}); make room, and resume=True goes on"
+            ) from error
 
     def _file(self, level, name):
         return os.path.join(self.folder, f"level_{level}", name)
@@ -115,7 +133,8 @@ class RunFolder:
         except Exception as error:  # a damaged file can raise nearly anything
             raise InputError(f"{path} cannot be read ({clip(error, 80)}); delete it to make its level again") from error
         shape, most = (len(given), given.shape[1]), self.facts["codes"][level]
-        sound = found.ndim == 2 and found.dtype == np.int32 and len(found) == shape[0]
+        sound = isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype == np.int32 and len(found) == shape[0]
+        sound = sound and (not found.size or 0 <= found.min() <= found.max() < self.end)
         if not sound or not shape[1] <= found.shape[1] <= most or not np.array_equal(found[:, : shape[1]], given):
             raise InputError(f"{path} holds {shown(found)}, not this run's codes; delete it to make its level again")
         return found
@@ -124,8 +143,7 @@ class RunFolder:
         """Write the codes of a level so far, [samples, n] int32."""
         path = self._file(level, CODES)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with whole_file(path) as partial, open(partial, "wb") as file:
-            np.save(file, codes)
+        self._save(path, lambda file: np.save(file, codes))
 
     def sound(self, level, audio, rate):
         """Write what a level sounds like: sample_0.wav, sample_1.wav, ... of [samples, n] float32."""

@@ -111,7 +111,7 @@ def sample_level(graphs_for, request, level, codes, above, n_ctx, tick):
         yield codes
 
 
-def steps_left(request, level, n_ctx, have, samples):
+def steps_left(request, level, have, samples):
     """How many steps a level still takes, all batches together."""
     batches = -(-samples // min(request.batches[level], samples))
-    return max(request.wanted[level] - have, 0) * batches if windows(request, level, n_ctx, have) else 0
+    return max(request.wanted[level] - have, 0) * batches

@@ -1,13 +1,13 @@
 """What a call asks for, checked before any work and put together once."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-
-from ..arguments import resolve_seeds
+from ..arguments import number, resolve_seeds
 from ..errors import InputError, shown, whole_number
+from ..generation.sampling import COLDEST, HOTTEST
 from .labels import Labels
+from .sampling import windows
 from .vqvae import check_codes
 
 LAST_TEMPERATURE = 0.99  # of the finest prior, whatever is asked for the others
@@ -41,6 +41,7 @@ class Request:
         temperatures (list[float]), top_k (int), top_p (float): how codes are chosen.
         seeds (tuple[int]): of each sample.
         batches (list[int]): samples at once.
+        length (int): samples of the piece.
     """
 
     labels: list
@@ -55,24 +56,7 @@ class Request:
     top_p: float
     seeds: tuple
     batches: list
-    facts: dict = field(default_factory=dict)
-
-
-def number(name, value, least=None, above=None, most=None):
-    """A finite number as a float.
-
-    Raises:
-        InputError: for anything else, or one outside the limits.
-    """
-    sound = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if sound and math.isfinite(value):
-        value = float(value)
-        if (least is None or value >= least) and (above is None or value > above) and (most is None or value <= most):
-            return value
-    limits = [f"at least {least:g}"] if least is not None else []
-    limits += [f"above {above:g}"] if above is not None else []
-    limits += [f"at most {most:g}"] if most is not None else []
-    raise InputError(f"{name} is {shown(value)}; expected a number {' and '.join(limits)}".rstrip())
+    length: int
 
 
 def resolve(config, raws, music_tokens, labels, sample_levels, asked):
@@ -102,7 +86,6 @@ def resolve(config, raws, music_tokens, labels, sample_levels, asked):
         most = whole_number("sample_tokens", given["sample_tokens"], 1)
         wanted = [min(n, have.shape[1] + most) for n, have in zip(wanted, codes, strict=True)]
     _check_given(codes, levels, wanted, raws)
-    rate = config.sampling_rate
     offset = whole_number("offset", given["offset"], 0)
     total = _total(config, given["total_length_in_seconds"], length, offset, 0 in levels)
     if not isinstance(labels, (list, tuple)) or len(labels) != count:
@@ -113,15 +96,15 @@ def resolve(config, raws, music_tokens, labels, sample_levels, asked):
         Labels(prior, rows, samples, level, raws[level])
         for level, (prior, rows) in enumerate(zip(config.prior_configs, labels, strict=True))
     ]
-    temperature = number("sampling_temperature", given["sampling_temperature"], above=0)
+    temperature = number("sampling_temperature", given["sampling_temperature"], COLDEST, HOTTEST)
     temperatures = [temperature] * (count - 1) + [LAST_TEMPERATURE if count > 1 else temperature]
     top_k = whole_number("top_k", given["top_k"], 0)
-    top_p = number("top_p", given["top_p"], least=0, most=1)
+    top_p = number("top_p", given["top_p"], 0, 1)
     if top_k and top_p:
         raise InputError(f"top_k is {top_k} and top_p is {top_p:g}; give one of them")
     seeds = resolve_seeds(given["seed"], samples)
     batches = [whole_number(name, given[name], 1) for name in ("max_batch_size", "lower_batch_size")]
-    return Request(
+    request = Request(
         made,
         codes,
         levels,
@@ -134,8 +117,12 @@ def resolve(config, raws, music_tokens, labels, sample_levels, asked):
         top_p,
         seeds,
         [batches[0]] + [batches[1]] * (count - 1),
-        {"sample_length": length, "sampling_rate": rate},
+        length,
     )
+    if 0 in levels:  # now, and not after hours: each window must lie within the longest song
+        for start, _ in windows(request, 0, config.prior_configs[0].n_ctx, codes[0].shape[1]):
+            made[0].window(start, total, offset)
+    return request
 
 
 def given_codes(config, music_tokens, raws):
@@ -176,7 +163,7 @@ def _length(config, given, raw):
     """Samples of the piece: whole codes of the top level."""
     rate = config.sampling_rate
     if given["sample_length"] is None:
-        seconds = number("sample_length_in_seconds", given["sample_length_in_seconds"], above=0)
+        seconds = number("sample_length_in_seconds", given["sample_length_in_seconds"], 0, above=True)
         length, asked = int(seconds * rate), f"sample_length_in_seconds {seconds:g}"
     else:
         length = whole_number("sample_length", given["sample_length"], 1)
@@ -194,7 +181,7 @@ def _total(config, seconds, length, offset, timed):
     if seconds is None:
         total = max(offset + length, least)
     else:
-        total = round(number("total_length_in_seconds", seconds, above=0) * rate)
+        total = round(number("total_length_in_seconds", seconds, 0, above=True) * rate)
     if total < length:
         raise InputError(f"total_length_in_seconds {total / rate:g} is less than the sample, {length / rate:g} s")
     if offset >= total:
@@ -213,7 +200,7 @@ def _hops(config, fractions):
         fractions = [fractions] * config.nb_priors
     if not isinstance(fractions, (list, tuple)) or len(fractions) < config.nb_priors:
         raise InputError(f"hop_fraction is {shown(fractions)}; expected a number for each of {config.nb_priors} priors")
-    hops = [number("hop_fraction", one, above=0, most=1) for one in fractions]
+    hops = [number("hop_fraction", one, 0, 1, above=True) for one in fractions]
     return [max(int(hop * prior.n_ctx), 1) for hop, prior in zip(hops, config.prior_configs, strict=False)]
 
 

@@ -67,7 +67,7 @@ class JukeboxTokenizer:
         n_genres=5,
         unk_token="<|endoftext|>",
     ):
-        if isinstance(version, str) or not version or any(one not in VERSIONS for one in version):
+        if not isinstance(version, (list, tuple)) or not version or any(one not in VERSIONS for one in version):
             raise InputError(
                 f"version is {shown(version)}; expected v2 or v3 for each prior, such as ['v3', 'v2', 'v2']"
             )
@@ -99,6 +99,8 @@ class JukeboxTokenizer:
         found = folder.json(SETTINGS) if folder.has(SETTINGS) else {}
         known = ("version", "max_n_lyric_tokens", "n_genres", "unk_token")
         found = {name: found[name] for name in known if isinstance(found.get(name), (list, int, str))}
+        for name in sorted(set(settings) - set(known)):
+            raise InputError(f"from_pretrained does not take {shown(name)}; expected some of {', '.join(known)}")
         return cls(*map(folder.file, FILES.values()), **(found | settings))
 
     @property
@@ -240,6 +242,9 @@ class JukeboxTokenizer:
 def _songs(artist, genres, lyrics):
     """[(artist, genres, lyrics)] of each song; one text serves all."""
     given = {"artist": artist, "genres": genres, "lyrics": lyrics}
+    for name, value in given.items():
+        if not isinstance(value, (str, list, tuple)):
+            raise InputError(f"{name} is {shown(value)}; expected text, or a list of texts")
     lists = {name: [value] if isinstance(value, str) else list(value) for name, value in given.items()}
     count = max(map(len, lists.values()))
     for name, texts in lists.items():

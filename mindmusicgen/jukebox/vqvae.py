@@ -9,6 +9,7 @@ import math
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..arguments import as_array
 from ..errors import InputError, shown
 from ..models.layers import empty_parameter
 from ..runtime.callers import serialised
@@ -230,8 +231,8 @@ def check_audio(audio, multiple):
     Raises:
         InputError: if it has another shape, is not finite, or has a length that the hop does not divide.
     """
-    found = np.asarray(audio.asnumpy() if hasattr(audio, "asnumpy") else audio)
-    if found.ndim != 3 or found.shape[2] != 1 or found.dtype.kind not in "fiu":
+    found = as_array("the audio", audio, 3)
+    if found.shape[2] != 1 or found.dtype.kind not in "fiu":
         raise InputError(f"the audio is {shown(audio)}; expected mono of shape (clips, samples, 1)")
     found = found.astype(np.float32)
     if not found.size or not np.isfinite(found).all():
@@ -252,8 +253,8 @@ def check_codes(codes, what, end):
     Raises:
         InputError: if they are no whole numbers of that range, or have another shape.
     """
-    found = np.asarray(codes.asnumpy() if hasattr(codes, "asnumpy") else codes)
-    if found.ndim != 2 or found.dtype.kind not in "iu" and found.size:
+    found = as_array(what, codes, 2)
+    if found.dtype.kind not in "iu" and found.size:
         raise InputError(f"{what} is {shown(codes)}; expected whole numbers of shape (samples, codes)")
     if found.size and not (found.min() >= 0 and found.max() < end):
         raise InputError(f"{what} holds codes from {found.min()} to {found.max()}; expected 0 to {end - 1}")

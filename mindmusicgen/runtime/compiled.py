@@ -45,6 +45,7 @@ GRAPH, HASH = "graph.mindir", "sha256"
 FORCED = "MS_DEV_FORCE_USE_COMPILE_CACHE"
 # Older ones place a parameter when a graph first uses it, and log an error for each that has no place yet.
 KNOWS_PLACES = tuple(map(int, re.findall(r"\d+", ms.__version__)[:2])) >= (2, 10)
+WRITES_IN_PLACE = KNOWS_PLACES  # operation by operation: wrong in 2.7.0, whose graphs are right
 watchers = []  # what to call before a graph is made: with whether it was kept, so that it need not be compiled
 _lock = threading.RLock()
 

@@ -49,6 +49,9 @@ def test_a_config_is_written_and_read_again(golden, tmp_path):
     assert JukeboxPriorConfig.from_pretrained(golden.folder, level=1) == config.prior_configs[1]
     assert JukeboxVQVAEConfig.from_pretrained(golden.folder) == config.vqvae_config
     assert JukeboxConfig.from_pretrained(golden.folder, max_duration=2.0).max_duration == 2.0
+    assert JukeboxConfig.from_pretrained(golden.folder, max_duration=2.0).prior_configs[0].max_duration == 2.0
+    changed = JukeboxPriorConfig.from_pretrained(golden.folder, level=1, max_duration=2.0)
+    assert changed.max_duration == 2.0 and changed.num_layers == config.prior_configs[1].num_layers
 
 
 def test_prior_0_to_2_as_older_files_have_them(golden):

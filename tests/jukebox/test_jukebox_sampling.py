@@ -171,12 +171,24 @@ class TestRuns:
         refused(lambda: self.make(quick, tmp_path, resume=True, sample_length=5248), "another codes")
         np.save(tmp_path / "level_0" / "codes.npy", np.zeros((1, 3), np.int32))
         refused(lambda: self.make(quick, tmp_path, resume=True), "not this run's codes")
+        np.save(tmp_path / "level_0" / "codes.npy", np.full((2, 3), 10**6, np.int32))
+        refused(lambda: self.make(quick, tmp_path, resume=True), "not this run's codes")
+        with open(tmp_path / "level_0" / "codes.npy", "wb") as file:
+            np.savez(file, codes=np.zeros((2, 3), np.int32))
+        refused(lambda: self.make(quick, tmp_path, resume=True), "not this run's codes")
         (tmp_path / "level_0" / "codes.npy").write_bytes(b"nothing")
         refused(lambda: self.make(quick, tmp_path, resume=True), "cannot be read")
 
     def test_a_run_of_another_model_is_refused(self, both, quick, tmp_path, refused):
         self.make(quick, tmp_path, callback=lambda level, done, steps: done < 20)
         refused(lambda: self.make(Small(both["1b"], 2), tmp_path, resume=True), "another model")
+
+    def test_a_full_disk_is_told(self, quick, tmp_path, refused, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(run_folder.np, "save", full)
+        refused(lambda: self.make(quick, tmp_path), "No space left on device", "resume=True")
 
     def test_nothing_of_it_is_on_disk_unless_asked_for(self, quick, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -199,6 +211,7 @@ def refusals(golden):
         (ask(sample_length=None, sample_length_in_seconds=-1), "sample_length_in_seconds is -1"),
         (ask(total_length_in_seconds=0.01), "less than the sample"),
         (ask(offset=40000), "offset 40000 is not within the song"),
+        (ask(sample_length=12800, offset=40000, total_length_in_seconds=0.99), "a window from 0.92 s"),
         (ask(total_length_in_seconds=1.0), "outside what the model knows", "0.1 up to"),
         (ask(total_length_in_seconds=0.05, offset=0), "outside what the model knows"),
         (ask(codes, sample_length=512), "has 8 codes and the sample 4"),
@@ -212,13 +225,15 @@ def refusals(golden):
         (ask([codes[0], empty[1][:1], empty[2]]), "music_tokens have [2, 1, 2] rows"),
         (ask(those=labels[:2]), "labels are", "a list of 3"),
         (ask(top_k=3, top_p=0.5), "top_k is 3 and top_p is 0.5; give one"),
-        (ask(sampling_temperature=0), "sampling_temperature is 0", "above 0"),
+        (ask(sampling_temperature=0), "sampling_temperature is 0", "at least 1e-18"),
         (ask(top_p=1.5), "top_p is 1.5", "at most 1"),
         (ask(levels=[1]), "prior 1 is to make 64 codes from 0 of the level above", "sample level 0 as well"),
         (ask(levels=[3]), "sample_levels is [3]; expected some of 0 to 2"),
         (ask(seed=[1]), "seed has 1 entries for 2 pieces"),
         (ask(max_batch_size=0), "max_batch_size is 0"),
         (ask(hop_fraction=0), "hop_fraction is 0"),
+        (ask(sampling_temperature=1e-300), "sampling_temperature is 1e-300"),
+        (ask(output_dir=None, save_results=True), "output_dir is None"),
         (ask(compute_alignments=True), "compute_alignments"),
         (lambda: model.ancestral_sample(labels, 0), "n_samples is 0"),
         (lambda: model.ancestral_sample(labels, 3, **golden.asked("E")), "labels of prior 0"),
@@ -229,9 +244,11 @@ def refusals(golden):
     ]
 
 
-@pytest.mark.parametrize("number", range(32))
+@pytest.mark.parametrize("number", range(35))
 def test_what_cannot_be_is_refused_at_once(both, refused, number):
-    call, *words = refusals(both["1b"])[number]
+    cases = refusals(both["1b"])
+    assert len(cases) == 35
+    call, *words = cases[number]
     refused(call, *words)
 
 
@@ -242,5 +259,4 @@ def test_too_little_memory_is_told(quick, refused, monkeypatch):
 
 def test_too_little_room_on_disk_is_told(quick, refused, monkeypatch, tmp_path):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
-    assert run_folder.RUN == "run.json"
     refused(lambda: TestRuns().make(quick, tmp_path / "run"), "output")

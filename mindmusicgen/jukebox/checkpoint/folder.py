@@ -127,7 +127,7 @@ def entries_unread(tensors, prefix, dtype):
     table, head = (f"{prefix}prior.{name}.weight" for name in ("embed_tokens", "fc_proj_out"))
     if table in own:
         own.setdefault(head, own[table])
-    return [(name, tuple(one.shape), np.dtype(dtype or "float32"), one.read) for name, one in own.items()]
+    return [(name, tuple(one.shape), np.dtype(dtype), one.read) for name, one in own.items()]
 
 
 def save(model, folder, dtype, habits):
@@ -139,7 +139,8 @@ def save(model, folder, dtype, habits):
     entries = entries_of(model.vqvae, "vqvae.", dtype)
     for level in range(model.config.nb_priors):
         prior, prefix = model.priors.opened(level), f"priors.{level}."
-        entries += entries_unread(model.tensors, prefix, dtype) if prior is None else entries_of(prior, prefix, dtype)
+        unread = dtype or dtype_name(model.dtype)
+        entries += entries_unread(model.tensors, prefix, unread) if prior is None else entries_of(prior, prefix, dtype)
     with whole_folder(folder) as partial, config_errors(folder, "written"):
         model.config.save_pretrained(partial)
         write_weights(partial, entries, largest)
