@@ -15,8 +15,16 @@ from . import settings, speech
 from .presets import fitting
 from .processing import BarkProcessor
 
-OF_DIFFUSION = ("steps", "scheduler")
-OF_MUSIC = ("guidance_scale", "extend_stride", "audio", "melody", "negative_prompt")
+OTHERS = {  # words of a job that are of no use here, by whose they are
+    "models such as ucsd-reach/musicldm": ("steps", "scheduler"),
+    "models of music, such as facebook/musicgen-small": (
+        "guidance_scale",
+        "extend_stride",
+        "audio",
+        "melody",
+        "negative_prompt",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -46,29 +54,43 @@ class Work:
     made_by: dict
     last: list
 
-    def make(self):
-        """The pieces: a list of (audio [1, samples], codes [K, frames], seed); of long texts without codes."""
+    def make(self, see=None):
+        """The pieces: a list of (audio [1, samples], codes [K, frames], seed); of long texts without codes.
+
+        Args:
+            see (callable): called with how much of how much is done, of long texts for each part; returning False
+                stops.
+        """
         if self.long:
             pieces = zip(self.prompts, self.voices, self.seeds, strict=True)
-            return [(self._speak(text, voice, seed), None, seed) for text, voice, seed in pieces]
-        inputs = self.processor(self.prompts, voice_preset=self.voices)
-        made = self.model.generate(**inputs, **self.options, seed=self.seeds, return_dict_in_generate=True)
+            return [(self._speak(text, voice, seed, see), None, seed) for text, voice, seed in pieces]
+        inputs, more = self.processor(self.prompts, voice_preset=self.voices), {"callback": see, "seed": self.seeds}
+        made = self.model.generate(**inputs, **self.options, **more, return_dict_in_generate=True)
         self.last.append(made)
         audio = made.audio_values.asnumpy()
         clips = [audio[row : row + 1, :length] for row, length in enumerate(made.lengths)]
         return list(zip(clips, made.audio_codes, made.seeds, strict=True))
 
-    def _speak(self, text, voice, seed):
+    def _speak(self, text, voice, seed, see):
         """A long text, or a dialogue."""
         named = {"voices": voice} if self.dialogue else {"voice_preset": voice}
-        return self.model.speak(self.processor, text, **named, seed=seed, **self.options).asnumpy()
+        return self.model.speak(self.processor, text, **named, seed=seed, callback=see, **self.options).asnumpy()
 
     def save_voice(self, path):
         """Write the voice of the piece; returns the file."""
         return self.last[-1].save_voice(path)
 
 
-def prepare(job, folder):
+def unused(folder):
+    """Fields of a job that a model has no use for: what a page does not show. `folder` is the model's.
+
+    Returns:
+        set[str]
+    """
+    return {name for names in OTHERS.values() for name in names}
+
+
+def prepare(job, folder, keep=None):
     """The work of a job.
 
     A model is opened last: whatever can be refused is refused before it takes its seconds and gigabytes.
@@ -76,6 +98,7 @@ def prepare(job, folder):
     Args:
         job (commands.job.Job): what `generate` was asked for.
         folder (ModelFolder): of the model; None for exported files.
+        keep (callable): is given the function that opens the model, and returns what that does, or did before.
 
     Returns:
         Work
@@ -84,7 +107,7 @@ def prepare(job, folder):
         InputError: in one sentence.
     """
     _check(job)
-    return _exported(job) if job.mindir else _opened(job, folder)
+    return _exported(job) if job.mindir else _opened(job, folder, keep)
 
 
 def _exported(job):
@@ -96,7 +119,7 @@ def _exported(job):
     return _work(job, model.config, model.generation_config, model.processor, lambda: model, made_by)
 
 
-def _opened(job, folder):
+def _opened(job, folder, keep):
     """The work of a job for a model folder."""
     from .checkpoint.folder import load_config, load_generation_config
     from .model import BarkModel
@@ -111,7 +134,8 @@ def _opened(job, folder):
     def opened():
         return BarkModel.from_pretrained(folder, dtype=job.dtype, **named, **where)
 
-    return _work(job, config, defaults, processor, opened, {"model": job.model, "weights": weights})
+    made_by = {"model": job.model, "weights": weights}
+    return _work(job, config, defaults, processor, (lambda: keep(opened)) if keep else opened, made_by)
 
 
 def _work(job, config, defaults, processor, opened, made_by):
@@ -141,8 +165,7 @@ def _is_dialogue(job):
 
 def _check(job):
     """Refuse what needs no look at the model."""
-    job.refuse(OF_DIFFUSION, "models such as ucsd-reach/musicldm")
-    job.refuse(OF_MUSIC, "models of music, such as facebook/musicgen-small")
+    job.refuse(OTHERS)
     if not job.prompts:
         raise InputError("Bark needs a text; say what is to be spoken, such as 'Hello [laughs]'")
     if job.output == "-":

@@ -83,17 +83,17 @@ class Job:
         """How many pieces there will be."""
         return max(len(self.prompts), 1) * self.copies
 
-    def refuse(self, names, whom):
+    def refuse(self, others):
         """Refuse words that the model's family has no use for.
 
         Args:
-            names (Iterable[str]): fields.
-            whom (str): whose words they are.
+            others (dict[str, tuple[str]]): whose words they are: the fields.
 
         Raises:
             InputError: for the first that was given.
         """
-        for field in fields(self):
-            if field.name in names and getattr(self, field.name) != field.default:
-                word = WORDS.get(field.name, field.name.replace("_", "-"))
-                raise InputError(f"--{word} is for {whom}; leave it out, or choose such a model with --model")
+        for whom, names in others.items():
+            for field in fields(self):
+                if field.name in names and getattr(self, field.name) != field.default:
+                    word = WORDS.get(field.name, field.name.replace("_", "-"))
+                    raise InputError(f"--{word} is for {whom}; leave it out, or choose such a model with --model")

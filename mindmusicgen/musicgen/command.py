@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import __version__
+from ..arguments import resolve_seeds
 from ..auto import AutoProcessor, kind_of, model_class
 from ..checkpoint.fingerprint import checked_fingerprint
 from ..codes_file import load_codes
@@ -16,8 +17,13 @@ from ..runtime.files import check_room
 from ..runtime.telling import quoted
 from ..sound.recipe import bare_name
 from . import settings
+from .delay_pattern import undelay
 
 MELODY = "musicgen_melody"
+OTHERS = {  # words of a job that are of no use here, by whose they are
+    "models such as ucsd-reach/musicldm": ("steps", "scheduler"),
+    "models that speak, such as suno/bark-small": ("voice", "long", "save_voice"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,65 @@ class Work:
     chosen: settings.Settings
     made_by: dict
 
-    def make(self):
-        """The pieces: a list of (audio [channels, samples], codes [K, frames], seed)."""
-        made = self.model.generate(**self.inputs, **self.options, return_dict_in_generate=True)
+    def make(self, see=None):
+        """The pieces: a list of (audio [channels, samples], codes [K, frames], seed).
+
+        Args:
+            see (callable): called with how much of how much is done; returning False stops.
+        """
+        made = self.model.generate(**self.inputs, **self.options, callback=see, return_dict_in_generate=True)
         return list(zip(made.audio_values.asnumpy(), made.audio_codes.asnumpy(), made.seeds, strict=True))
 
+    def stream(self, see=None):
+        """The one piece while it is made, second by second.
 
-def prepare(job, folder):
+        Args:
+            see (callable): as in `make`.
+
+        Yields:
+            numpy.ndarray: audio, [channels, samples].
+
+        Returns:
+            codes [K, frames], seed.
+        """
+        seeds, columns = resolve_seeds(self.options["seed"], 1), Columns()
+        watched = {"callback": see, "streamer": columns, "seed": seeds}
+        for chunk in self.model.stream(**self.inputs, **self.options | watched):
+            yield chunk.asnumpy()[0]
+        return columns.codes(self.model.config.decoder), seeds[0]
+
+
+class Columns:
+    """A streamer that keeps what it is given, for the codes of a stream."""
+
+    def __init__(self):
+        self.given = []
+
+    def put(self, columns):
+        columns = columns.asnumpy()
+        self.given.append(columns if columns.ndim == 2 else columns[:, None])
+
+    def end(self):
+        """Nothing follows, and nothing is to be done."""
+
+    def codes(self, config):
+        """The codes of the piece, [K, frames]; `config` is the decoder's."""
+        return undelay(np.concatenate(self.given, axis=1)[None], config.audio_channels)[0]
+
+
+def unused(folder):
+    """Fields of a job that a model has no use for: what a page does not show.
+
+    Args:
+        folder (ModelFolder): of the model.
+
+    Returns:
+        set[str]
+    """
+    return {name for names in OTHERS.values() for name in names} | ({"melody"} if kind_of(folder) != MELODY else set())
+
+
+def prepare(job, folder, keep=None):
     """The work of a job.
 
     A model is opened last: whatever can be refused is refused before it takes its seconds and gigabytes.
@@ -52,6 +110,8 @@ def prepare(job, folder):
     Args:
         job (commands.job.Job): what `generate` was asked for.
         folder (ModelFolder): of the model; None for exported files.
+        keep (callable): for a program that makes many pieces: is given the function that opens the model, and returns
+            what that does, or did before. None opens it for one piece.
 
     Returns:
         Work
@@ -59,9 +119,8 @@ def prepare(job, folder):
     Raises:
         InputError: in one sentence.
     """
-    job.refuse(("steps", "scheduler"), "models such as ucsd-reach/musicldm")
-    job.refuse(("voice", "long", "save_voice"), "models that speak, such as suno/bark-small")
-    return _exported(job) if job.mindir else _opened(job, folder)
+    job.refuse(OTHERS)
+    return _exported(job) if job.mindir else _opened(job, folder, keep)
 
 
 def _exported(job):
@@ -75,7 +134,7 @@ def _exported(job):
     return _work(model, inputs, options, chosen, made_by)
 
 
-def _opened(job, folder):
+def _opened(job, folder, keep):
     """The work of a job for a model folder."""
     from .checkpoint.folder import load_config, load_generation_config
 
@@ -90,9 +149,13 @@ def _opened(job, folder):
     config = load_config(folder, **where)
     chosen = _check_settings(job, config, load_generation_config(folder, config.decoder), options)
     inputs = _inputs(job, config, AutoProcessor.from_pretrained(folder, **where))
-    model = model_class(folder).from_pretrained(folder, dtype=job.dtype, quantization=job.quantization, **where)
+
+    def opened():
+        return model_class(folder).from_pretrained(folder, dtype=job.dtype, quantization=job.quantization, **where)
+
+    model = keep(opened) if keep else opened().run_eagerly()
     made_by = {"model": name, "weights": weights, "dtype": str(model.dtype).lower()}
-    return _work(model.run_eagerly(), inputs, options, chosen, made_by)
+    return _work(model, inputs, options, chosen, made_by)
 
 
 def _work(model, inputs, options, chosen, made_by):

@@ -1,6 +1,7 @@
 """`mindmusicgen generate` for MusicLDM: what was asked for, checked before a model is opened; and a piece's recipe."""
 
 import contextlib
+import itertools
 from dataclasses import dataclass
 
 from .. import __version__
@@ -15,6 +16,7 @@ from .schedulers import SHORT, open_scheduler
 
 OF_CODES = "max_new_tokens extend_stride audio melody codes plot temperature top_k top_p greedy quantization"
 OF_CODES += " voice long save_voice"
+OTHERS = {"models of codes, such as facebook/musicgen-small": tuple(OF_CODES.split())}  # words of no use here
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,34 @@ class Work:
     seeds: tuple
     made_by: dict
 
-    def make(self):
-        """The pieces: a list of (audio [1, samples], no codes, seed)."""
-        made = self.model(self.prompts, seed=self.seeds, **self.options)
+    def make(self, see=None):
+        """The pieces: a list of (audio [1, samples], no codes, seed).
+
+        Args:
+            see (callable): called with how many of how many steps are done; returning False stops.
+        """
+        calls, steps = itertools.count(1), self.options.get("num_inference_steps", settings.STEPS)
+        watched = {} if see is None else {"callback": lambda *_: see(next(calls), steps) is False}
+        made = self.model(self.prompts, seed=self.seeds, **self.options, **watched)
         return [(clip[None], None, seed) for clip, seed in zip(made.audios, self.seeds, strict=True)]
 
 
-def prepare(job, folder):
+def unused(folder):
+    """Fields of a job that a model has no use for: what a page does not show. `folder` is the model's.
+
+    Returns:
+        set[str]
+    """
+    return {name for names in OTHERS.values() for name in names}
+
+
+def prepare(job, folder, keep=None):
     """The work of a job. The model is opened last: whatever can be refused is refused before.
 
     Args:
         job (commands.job.Job): what `generate` was asked for.
         folder (ModelFolder): of the model; None for exported files.
+        keep (callable): is given the function that opens the model, and returns what that does, or did before.
 
     Returns:
         Work
@@ -54,13 +72,13 @@ def prepare(job, folder):
     Raises:
         InputError: in one sentence.
     """
-    job.refuse(OF_CODES.split(), "models of codes, such as facebook/musicgen-small")
+    job.refuse(OTHERS)
     if not job.prompts:
         raise InputError("MusicLDM needs a prompt; say what the music should be, such as 'calm piano'")
     if job.output == "-":
         raise InputError("MusicLDM makes a piece as a whole, which is no stream; use --output FILE")
     seeds, prompts = resolve_seeds(job.seed, job.pieces), [text for text in job.prompts for _ in range(job.copies)]
-    model, options, made_by = _exported(job) if job.mindir else _opened(job, folder)
+    model, options, made_by = _exported(job) if job.mindir else _opened(job, folder, keep)
     return Work(model, prompts, options, seeds, made_by | {"dtype": str(model.dtype).lower()})
 
 
@@ -74,7 +92,7 @@ def _exported(job):
     return model, options, {"model": model.manifest["model"]}
 
 
-def _opened(job, folder):
+def _opened(job, folder, keep):
     """The same of a model's folder."""
     from .checkpoint.folder import resolve_pipeline
     from .model import MusicLDMPipeline
@@ -83,7 +101,13 @@ def _opened(job, folder):
     options, scheduler = _options(job, open_scheduler(folder.file(settings.SCHEDULER)))
     made_by = {"model": job.model, "weights": checked_fingerprint(folder, job)}
     _say_what_it_takes(job, folder, options)
-    return MusicLDMPipeline.from_pretrained(folder, dtype=job.dtype, scheduler=scheduler), options, made_by
+
+    def opened():
+        return MusicLDMPipeline.from_pretrained(folder, dtype=job.dtype, scheduler=scheduler)
+
+    model = keep(opened) if keep else opened()
+    model.scheduler = scheduler  # a model that was kept may have had another
+    return model, options, made_by
 
 
 def _say_what_it_takes(job, folder, options):
