@@ -229,5 +229,5 @@ def test_loaders_find_the_family(folder, tmp_path):
 
 def test_a_job_names_the_words_of_others():
     with pytest.raises(ValueError, match="--top-k is for them; leave it out"):
-        Job(["a"], top_k=3).refuse(("top_k", "top_p"), "them")
-    Job(["a"], top_k=3).refuse(("top_p", "long"), "them")
+        Job(["a"], top_k=3).refuse({"them": ("top_k", "top_p")})
+    Job(["a"], top_k=3).refuse({"them": ("top_p", "long")})
