@@ -18,7 +18,7 @@ from ..ops.memory import release_free_memory
 from ..runtime import device as devices
 from ..runtime.callers import Single, alone, serialised
 from ..runtime.telling import tell
-from . import settings
+from . import alignment, settings
 from .checkpoint import folder as folders
 from .config import JukeboxConfig, check
 from .initial_weights import initialise
@@ -52,6 +52,7 @@ class JukeboxModel(Single):
             raise InputError(f"config is one of {shown(type(config).__name__)}; expected JukeboxConfig")
         check(config)
         self.config, self.dtype, self.tensors, self.folder, self.tokenizer = config, dtype, {}, None, None
+        self.alignments = None  # of the last run that computed them
         self.vqvae = JukeboxVQVAE(config.vqvae_config)
         self.priors = Priors(self)
         if not empty:
@@ -247,7 +248,8 @@ class JukeboxModel(Single):
             sampling_temperature (float): above 0; that of the finest prior is 0.99 in any case.
             lower_batch_size, max_batch_size (int): samples at once, of the finer priors and of the top.
             sample_length_in_seconds (float): of the piece, its prompt included.
-            compute_alignments (bool): not offered.
+            compute_alignments (bool): find which characters each code of the top level goes with, see `align`; they are
+                kept as `model.alignments`, and with save_results in the run's folder as lyric_alignments.npz.
             sample_tokens (int): at most so many new codes of each level.
             offset (int): samples of the song before the piece.
             save_results (bool): keep codes after every window, and the sound of each level, in `output_dir`.
@@ -269,7 +271,7 @@ class JukeboxModel(Single):
             KeyboardInterrupt: if the user interrupts; the complete windows are on disk.
         """
         if compute_alignments:
-            raise InputError("compute_alignments is not offered yet; leave it out")
+            alignment.alignment_place(self.config.prior_configs[0])  # refused before hours of work
         asked = {name: value for name, value in locals().items() if name in settings.DEFAULTS}
         if resume and seed is None:
             asked["seed"] = (stored_facts(output_dir) or {}).get("seeds")
@@ -279,12 +281,42 @@ class JukeboxModel(Single):
             codes = list(request.codes)
             try:
                 for level in request.levels:
+                    if level and compute_alignments:  # now, while the top prior is at hand, or the first to be opened
+                        self._align(request, codes, run, interrupts.check)
+                        compute_alignments = False
                     self._sample_level(request, level, codes, run, (progress, interrupts, callback))
+                if compute_alignments:
+                    self._align(request, codes, run, interrupts.check)
                 if run is not None:
                     run.finish()
             except Stopped:
                 pass
         return list(map(Tensor, codes))
+
+    @serialised
+    def align(self, music_tokens, labels, offset=0, total_length_in_seconds=None, hop_fraction=None):
+        """Which characters of the lyrics the top prior looks at while it writes each code.
+
+        Args:
+            music_tokens (list): codes of each level, the top first; the others may be empty.
+            labels, offset, total_length_in_seconds, hop_fraction: as in `_sample`, those that the codes were made with.
+
+        Returns:
+            list[numpy.ndarray]: of each sample [codes of the top level, characters of the lyrics] float32 from 0 to 1.
+
+        Raises:
+            InputError: if these are no codes or labels of this model, or its top prior reads no lyrics.
+        """
+        codes = settings.given_codes(self.config, music_tokens, self.priors.raws)
+        asked = {"offset": offset, "total_length_in_seconds": total_length_in_seconds, "hop_fraction": hop_fraction}
+        asked["sample_length"] = codes[0].shape[1] * self.priors.raws[0]
+        request = settings.resolve(self.config, self.priors.raws, codes, labels, [0], asked)
+        return alignment.align(self.priors[0], request, codes[0])
+
+    def _align(self, request, codes, run, check):
+        self.alignments = alignment.align(self.priors[0], request, codes[0], check)
+        if run is not None:
+            alignment.save(run.folder, self.alignments)
 
     def _sample_level(self, request, level, codes, run, watching):
         """One level: codes[level] grows window by window."""
