@@ -64,6 +64,8 @@ setup(
             "bark/doctor/*.npz",
             "bark/digits/speaker_embeddings/v2/*",
             "fonts/*",
+            "jukebox/doctor/*.npz",
+            "jukebox/solfa/*",
             "musicgen/doctor/*.npz",
             "musicldm/beats/*",
             "musicldm/beats/*/*",

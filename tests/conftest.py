@@ -47,6 +47,7 @@ LONGEST_FIRST = (
     "test_melody",
     "test_continuation",
     "test_jukebox_sampling",
+    "test_jukebox_doctor",
     "test_memory",
     "test_fuzz_checkpoints",
     "test_fuzz_files",

@@ -1,15 +1,12 @@
 """A MusicLDM of a few thousand weights, drawn by NumPy from a seed: the same on every machine, and in no file."""
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 from mindspore import Tensor
 
-from ...checkpoint import huggingface
 from ...clap import folder as clap_folder
 from ...clap.config import TextConfig
 from ...clap.text import TextEncoder
+from ...doctor.drawn import filled
 from ...runtime.compiled import compiled
 from ..checkpoint import names
 from ..config import UNetConfig, VaeConfig, VocoderConfig
@@ -34,30 +31,6 @@ VOCODER = VocoderConfig(
 )
 SCHEDULER = {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear"}
 SCHEDULER |= {"set_alpha_to_one": False, "steps_offset": 1}
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A tensor of a checkpoint that is in no file; `read` gives its values."""
-
-    values: np.ndarray
-
-    def read(self):
-        return self.values
-
-
-def filled(network, plan, seed):
-    """A network with weights that a seed decides, whatever layout its parameters have here."""
-    tensors, rng = {}, np.random.default_rng(seed)
-    for name, shape, *_ in sorted(huggingface.stored_tensors(network, plan), key=lambda entry: entry[0]):
-        drawn = rng.standard_normal(shape, np.float32)
-        if len(shape) > 1:
-            drawn /= np.float32(math.sqrt(math.prod(shape[1:])))
-        elif name.endswith("weight"):  # of a norm
-            drawn = 1 + drawn / 8
-        tensors[name] = Drawn(drawn)
-    huggingface.load(network, tensors, "the doctor's MusicLDM", plan, lambda name, tensor: False)
-    return network.set_train(False)
 
 
 class TinyMusicLDM:

@@ -1,0 +1,1 @@
+"""What `mindmusicgen doctor` asks of a tiny Jukebox: each kind of attention, the VQ-VAE, and two priors' codes."""
