@@ -16,6 +16,7 @@ SOURCES = (
     "quantized",
     "quantized_decoder",
     "quantized_gpt",
+    "rings",
     "sampling",
     "sequence",
     "tile_attention",

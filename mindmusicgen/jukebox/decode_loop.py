@@ -46,7 +46,9 @@ class PriorGraphs(nn.Cell):
         self.network, self.samples, net, dtype = prior, samples, prior.prior, prior.dtype
         self.before, self.n_ctx, width = prior.before, prior.n_ctx, prior.width
         self.row, self.positions = net.sizes[0].row, net.positions
-        self.buckets = row_buckets(net.sizes[0].rows, [-(-n // self.row) for n in usual])
+        rows = net.sizes[0].rows
+        usual = [-(-n // self.row) for n in usual]
+        self.buckets = row_buckets(rows, usual) if net.rings is None else [rows]  # the operator takes what is real
         self.buffers = ParameterTuple(
             buffer(size.buffer(samples), dtype, f"{part}.{i}")
             for i, size in enumerate(net.sizes)
@@ -89,6 +91,8 @@ class PriorGraphs(nn.Cell):
     def _prefill(self, ids, length):
         """Known ids [B, T] int32, T whole rows, of which the first `length` [1] int32 are real, go into the buffers."""
         prior, count = self.network, ids.shape[1]
+        if prior.prior.rings is not None:
+            return prior.prior.fill_at_once(ids, self.start, self.conditions, length, self.buffers).sum()
         condition = prior.everywhere(self.conditions.reshape(self.samples, self.n_ctx, -1))
         condition = time_slice(condition, 0, count) if count < self.positions else condition
         x = prior.prior.fill(ids, self.start, condition, self.states, length, self.buffers)
@@ -107,6 +111,10 @@ class PriorGraphs(nn.Cell):
         Returns:
             ids [CHUNK, B] int32 of which the first `steps` are new, and the sum of the last logits.
         """
+        if self.network.prior.rings is not None:
+            settings = self.start, self.conditions, uniforms, filters, self.buffers
+            columns, logits = self.network.prior.steps_at_once(ids, position, steps, *settings)
+            return columns, logits.sum()
         step, total = Tensor(0, ms.int32), Tensor(0, ms.float32)
         while step < steps:
             places = ()

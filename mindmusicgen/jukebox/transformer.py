@@ -5,12 +5,14 @@ the code at t. Shapes: B samples, T positions, W width, V ids.
 """
 
 import mindspore as ms
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from ..models.layers import LayerNorm, Linear, empty_parameter
 from ..ops import native
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
+from ..ops.rings import KINDS, ring_ops
 from .attention import Attention, Kind
 
 
@@ -105,6 +107,12 @@ class Transformer(nn.Cell):
         self.fc_proj_out = None if encoder or self.tied else Linear(dim, ids, dtype=dtype)
         self.gather = ops.Gather()
         self.kernel, self.most_rows = native.linear_op(), native.linear_rows()
+        self.rings = None if encoder or dtype != ms.float32 or config.attn_res_scale else ring_ops()
+        first = self.sizes[0]
+        facts = [first.heads, first.row, first.rows, first.prime, positions - config.n_ctx, int(self.tied)]
+        self.facts = Tensor(np.array(facts, np.int32))
+        self.numbers = Tensor(np.array([KINDS.index(kind) for kind in self.kinds], np.int32))
+        self.unused = Tensor(np.zeros(1, np.int32))
 
     def embed(self, ids, start, condition):
         """What the first T positions read.
@@ -162,3 +170,36 @@ class Transformer(nn.Cell):
         for i, layer in enumerate(self.layers):
             x = layer.step(x, places[self.which[i]], buffers[2 * i], buffers[2 * i + 1])
         return self.head(x + condition if self.tied else x)
+
+    def head_weight(self):
+        """What the last states are multiplied with, [V, W]."""
+        return self.embed_tokens.weight if self.tied else self.fc_proj_out.weight
+
+    def inner_weights(self, buffers):
+        """Everything that the layers read, in the operators' order."""
+        found = ()
+        for i, layer in enumerate(self.layers):
+            found += (layer.layer_norm_0.weight, layer.layer_norm_0.bias)
+            found += layer.attn.c_attn.parts() + layer.attn.c_proj.parts()
+            found += (layer.layer_norm_1.weight, layer.layer_norm_1.bias)
+            found += layer.mlp.c_fc.parts() + layer.mlp.c_proj.parts()
+            found += (buffers[2 * i], buffers[2 * i + 1])
+        return found
+
+    def fill_at_once(self, ids, start, conditions, length, buffers):
+        """`fill` as one operator: conditions [B n, W] of the codes; returns the last states [B, W]."""
+        outer = (self.embed_tokens.weight, self.pos_emb, start, conditions)
+        return self.rings[1](ids, length, self.unused, self.facts, self.numbers, *outer, *self.inner_weights(buffers))
+
+    def steps_at_once(self, ids, position, steps, start, conditions, uniforms, filters, buffers):
+        """Steps as one operator: ids [N, B] of which the first `steps` are new, and the last logits [B, V].
+
+        Args:
+            ids, position, start, conditions, buffers: as in `step` and `fill_at_once`.
+            steps (Tensor): [] int32.
+            uniforms (Tensor): [N, B] float32.
+            filters (tuple[Tensor]): temperature, top_k, top_p.
+        """
+        outer = (self.embed_tokens.weight, self.pos_emb, start, conditions, self.head_weight(), uniforms)
+        outer += (filters[0], filters[1], filters[2])
+        return self.rings[0](ids, position, steps, self.facts, self.numbers, *outer, *self.inner_weights(buffers))

@@ -58,6 +58,10 @@ class Linear(nn.Cell):
         y = matmul_transposed(x, self.weight, self.kernel, self.most_rows)
         return y + self.bias if self.has_bias else y
 
+    def parts(self):
+        """What a kernel that runs the layer needs of it, the bias last."""
+        return self.weight, self.bias
+
 
 class LayerNorm(nn.Cell):
     """Layer normalisation over the last axis, with `weight` and, unless told otherwise, `bias`, computed in float32.

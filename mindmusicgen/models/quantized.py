@@ -58,6 +58,10 @@ class QuantizedLinear(nn.Cell):
         y = self.kernel(x, self.weight, self.scale) if self.kernel is not None else self.plain(x)
         return y + self.bias if self.has_bias else y
 
+    def parts(self):
+        """What a kernel that runs the layer needs of it, the bias last."""
+        return self.weight, self.scale, self.bias
+
     def plain(self, x):
         """x W^T with MindSpore's operations."""
         weight = quantized_ops.dequantised(self.weight, self.scale, self.out_features, self.in_features)
