@@ -154,18 +154,19 @@ class Attention(nn.Cell):
         kind (str): of attention.
         positions (int): of a whole sequence.
         dtype (mindspore.dtype): of weights and activations.
+        linear (type): of its matrices.
     """
 
-    def __init__(self, config, kind, positions, dtype=ms.float32):
+    def __init__(self, config, kind, positions, dtype=ms.float32, linear=Linear):
         super().__init__()
         dim, width = config.hidden_size, config.attention_width
         self.sizes = sizes = Kind(config, kind, positions)
         self.kind, self.heads, self.size, self.whole = kind, sizes.heads, sizes.size, positions
         self.row, self.rows, self.prime = sizes.row, sizes.rows, sizes.prime
         self.length, self.read = sizes.length, sizes.read
-        self.c_attn = Linear(dim, width if kind == "cross" else 3 * width, bias=True, dtype=dtype)
-        self.c_enc_kv = Linear(dim, 2 * width, bias=True, dtype=dtype) if kind == "cross" else None
-        self.c_proj = Linear(width, dim, bias=True, dtype=dtype)
+        self.c_attn = linear(dim, width if kind == "cross" else 3 * width, bias=True, dtype=dtype)
+        self.c_enc_kv = linear(dim, 2 * width, bias=True, dtype=dtype) if kind == "cross" else None
+        self.c_proj = linear(width, dim, bias=True, dtype=dtype)
         self.width, self.dtype = width, dtype
         self.update, self.gather = ops.ScatterUpdate(), ops.Gather()
 

@@ -3,6 +3,7 @@
 import mindspore as ms
 from mindspore import nn, ops
 
+from ..models.convolutions import ConvWeight
 from ..models.layers import LayerNorm
 from .convolutions import Up
 from .transformer import Table
@@ -15,13 +16,14 @@ class MusicTokenConditioner(nn.Cell):
         config (JukeboxPriorConfig): of the prior.
         doublings (int): how often the levels differ in rate.
         dtype (mindspore.dtype): of what comes out.
+        weight (type): what holds the matrices of its convolutions.
     """
 
-    def __init__(self, config, doublings, dtype=ms.float32):
+    def __init__(self, config, doublings, dtype=ms.float32, weight=ConvWeight):
         super().__init__()
         dim, self.dtype = config.hidden_size, dtype
         self.embed_tokens = Table(config.music_vocab_size, dim)
-        self.upsampler = Up(config, dim, config.res_conv_width, config.res_conv_depth, doublings, False)
+        self.upsampler = Up(config, dim, config.res_conv_width, config.res_conv_depth, doublings, False, weight)
         self.layer_norm = LayerNorm(dim)
 
     def construct(self, codes):

@@ -9,24 +9,24 @@ from types import SimpleNamespace
 
 from mindspore import nn, ops
 
-from ..models.convolutions import Conv1d, ConvTranspose1d
+from ..models.convolutions import Conv1d, ConvTranspose1d, ConvWeight
 
 SYMMETRIC = SimpleNamespace(pad_mode="constant", use_causal_conv=False, norm_type="none", trim_right_ratio=1.0)
 
 
-def conv(in_channels, out_channels, kernel_size, stride=1, dilation=1):
+def conv(in_channels, out_channels, kernel_size, stride=1, dilation=1, weight=ConvWeight):
     """A convolution with as many zeros on either side, [B, N, C] -> [B, N / stride, O]."""
-    return Conv1d(SYMMETRIC, in_channels, out_channels, kernel_size, stride, dilation)
+    return Conv1d(SYMMETRIC, in_channels, out_channels, kernel_size, stride, dilation, weight)
 
 
 class ResidualBlock(nn.Cell):
     """x + scale * conv1(relu(conv3(relu(x)))), the first dilated."""
 
-    def __init__(self, width, hidden, dilation, scale):
+    def __init__(self, width, hidden, dilation, scale, weight=ConvWeight):
         super().__init__()
         self.scale, self.reach = scale, dilation
-        self.conv1d_1 = conv(width, hidden, 3, dilation=dilation)
-        self.conv1d_2 = conv(hidden, width, 1)
+        self.conv1d_1 = conv(width, hidden, 3, dilation=dilation, weight=weight)
+        self.conv1d_2 = conv(hidden, width, 1, weight=weight)
 
     def construct(self, x):
         y = self.conv1d_2(ops.relu(self.conv1d_1(ops.relu(x))))
@@ -36,15 +36,15 @@ class ResidualBlock(nn.Cell):
 class Resnet(nn.Cell):
     """Residual blocks, each dilated more than the one before; the other way round where `descending`."""
 
-    def __init__(self, config, width, depth, descending=False):
+    def __init__(self, config, width, depth, descending=False, weight=ConvWeight):
         super().__init__()
         cycle, growth = config.res_dilation_cycle or depth, config.res_dilation_growth_rate
         scale = 1.0 / math.sqrt(depth) if config.conv_res_scale else 1.0
         hidden = config.res_convolution_multiplier * width
         dilations = [growth ** (i % cycle) for i in range(depth)]
         self.reach = sum(dilations)
-        blocks = [ResidualBlock(width, hidden, d, scale) for d in (reversed(dilations) if descending else dilations)]
-        self.resnet_block = nn.CellList(blocks)
+        ordered = reversed(dilations) if descending else dilations
+        self.resnet_block = nn.CellList([ResidualBlock(width, hidden, d, scale, weight) for d in ordered])
 
     def construct(self, x):
         for block in self.resnet_block:
@@ -71,15 +71,15 @@ class Down(nn.Cell):
 
 
 class Up(nn.Cell):
-    """Double time a few times: [B, N, C] -> [B, N * 2**doublings, C]."""
+    """Double time a few times: [B, N, C] -> [B, N * 2**doublings, C]; `weight` holds the residual blocks' matrices."""
 
-    def __init__(self, config, channels, width, depth, doublings, descending):
+    def __init__(self, config, channels, width, depth, doublings, descending, weight=ConvWeight):
         super().__init__()
         self.doublings = doublings
         self.proj_in = conv(channels, width, 3)
         blocks = []
         for i in range(doublings):
-            blocks.append(Resnet(config, width, depth, descending))
+            blocks.append(Resnet(config, width, depth, descending, weight))
             out = width if i < doublings - 1 else channels
             blocks.append(ConvTranspose1d(SYMMETRIC, width, out, 4, 2))
         self.upsample_block = nn.CellList(blocks)

@@ -49,8 +49,9 @@ class PriorGraphs(nn.Cell):
         rows = net.sizes[0].rows
         usual = [-(-n // self.row) for n in usual]
         self.buckets = row_buckets(rows, usual) if net.rings is None else [rows]  # the operator takes what is real
+        kept = ms.uint16 if prior.quantization else dtype  # bits of bfloat16, which the operators read
         self.buffers = ParameterTuple(
-            buffer(size.buffer(samples), dtype, f"{part}.{i}")
+            buffer(size.buffer(samples), dtype if size.kind == "cross" else kept, f"{part}.{i}")
             for i, size in enumerate(net.sizes)
             for part in ("keys", "values")
         )
@@ -65,7 +66,7 @@ class PriorGraphs(nn.Cell):
         self.gather, self.assign = ops.Gather(), ops.Assign()
         functions = self._prepare, self._prefill, self._chunk
         if not (eager and WRITES_IN_PLACE):
-            key = fingerprint(prior.config, prior.level, prior.nb_priors, str(dtype), samples)
+            key = fingerprint(prior.config, prior.level, prior.nb_priors, str(dtype), prior.quantization, samples)
             functions = (compiled(function, key) for function in functions)
         self.prepare, self.prefill, self.chunk = functions
 

@@ -14,6 +14,7 @@ from ..dtypes import resolve_dtype
 from ..errors import InputError, shown
 from ..habits import changed_config, opening
 from ..language import said
+from ..models.quantized import check_quantization
 from ..ops.memory import release_free_memory
 from ..runtime import device as devices
 from ..runtime.callers import Single, alone, serialised
@@ -39,6 +40,7 @@ class JukeboxModel(Single):
         config (JukeboxConfig): sizes.
         dtype (mindspore.dtype): of the priors, float32 or float16; the VQ-VAE is always float32.
         empty (bool): leave the parameters zeros in place of random weights.
+        quantization (str): "int8" for priors with matrices of 8 bits, which only a checkpoint can fill.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -46,13 +48,17 @@ class JukeboxModel(Single):
 
     model_type, config_class = JukeboxConfig.model_type, JukeboxConfig
 
-    def __init__(self, config=None, *, dtype=ms.float32, empty=False):
+    def __init__(self, config=None, *, dtype=ms.float32, empty=False, quantization=None):
         config = JukeboxConfig() if config is None else config
         if not isinstance(config, JukeboxConfig):
             raise InputError(f"config is one of {shown(type(config).__name__)}; expected JukeboxConfig")
         check(config)
+        check_quantization(quantization, dtype)
+        if quantization and not empty:
+            raise InputError("a quantised model cannot be filled with random weights; open it from a checkpoint")
         self.config, self.dtype, self.tensors, self.folder, self.tokenizer = config, dtype, {}, None, None
         self.alignments = None  # of the last run that computed them
+        self.quantization = quantization
         self.vqvae = JukeboxVQVAE(config.vqvae_config)
         self.priors = Priors(self)
         if not empty:
@@ -68,6 +74,7 @@ class JukeboxModel(Single):
         local_files_only=False,
         device=None,
         config=None,
+        quantization=None,
         **habits,
     ):
         """Open a checkpoint: a Hugging Face folder, a hub id, or a folder with the original program's files.
@@ -83,6 +90,8 @@ class JukeboxModel(Single):
             device (str): CPU, Ascend, or Ascend:1 for the second NPU, for the whole process; None: what the
                 environment's MINDMUSICGEN_DEVICE says, or MindSpore's choice.
             config (JukeboxConfig): in place of the checkpoint's.
+            quantization (str): "int8" rounds the priors' matrices to 8 bits, which is faster on a CPU and takes a
+                third of the memory; None takes them as they are stored.
             **habits: fields of the config to change, such as min_duration, and what else transformers takes here: see
                 docs/migration.md.
 
@@ -91,12 +100,13 @@ class JukeboxModel(Single):
         """
         model, dtype, device, changes = opening(model, dtype, device, habits)
         devices.use(device)
+        chosen = resolve_dtype("float32" if quantization and dtype is None else dtype)
+        check_quantization(quantization, chosen)
         folder = as_folder(resolve(model, revision, cache_dir, local_files_only))
         found, tensors = folders.open_folder(folder)
         found = changed_config(found, config, changes)
-        made = cls(
-            JukeboxConfig.from_dict(found.to_dict(), folder.file("config.json")), dtype=resolve_dtype(dtype), empty=True
-        )
+        found = JukeboxConfig.from_dict(found.to_dict(), folder.file("config.json"))
+        made = cls(found, dtype=chosen, empty=True, quantization=quantization)
         made.tensors, made.folder = tensors, folder
         folders.fill(made.vqvae, tensors, "vqvae.", folder)
         if all(folder.has(name) for name in FILES.values()):

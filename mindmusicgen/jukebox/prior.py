@@ -7,7 +7,9 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from ..errors import InputError, shown
+from ..models.convolutions import ConvWeight
 from ..models.layers import LayerNorm, Linear
+from ..models.quantized import QuantizedConvWeight, QuantizedLinear, check_quantization
 from ..parts import Elsewhere
 from ..torch_names import Habits
 from .conditions import LabelConditioner, MusicTokenConditioner
@@ -22,12 +24,13 @@ class LyricEncoder(Transformer):
     Args:
         config (JukeboxPriorConfig): the prior's; its encoder_config has the sizes.
         dtype (mindspore.dtype): of weights and activations.
+        linear (type): of its matrices.
     """
 
-    def __init__(self, config, dtype=ms.float32):
+    def __init__(self, config, dtype=ms.float32, linear=Linear):
         own = config.encoder_config
-        super().__init__(own, config.nb_relevant_lyric_tokens, config.lyric_vocab_size, dtype, encoder=True)
-        self.proj_in = Linear(own.hidden_size, config.hidden_size, bias=True, dtype=dtype)
+        super().__init__(own, config.nb_relevant_lyric_tokens, config.lyric_vocab_size, dtype, True, linear)
+        self.proj_in = linear(own.hidden_size, config.hidden_size, bias=True, dtype=dtype)
         self.final_layer_norm = LayerNorm(config.hidden_size, dtype=dtype)
         self.lm_head = Linear(config.hidden_size, config.lyric_vocab_size, dtype=dtype)
 
@@ -48,6 +51,8 @@ class JukeboxPrior(Habits, nn.Cell):
         nb_priors (int): how many there are.
         vqvae_encoder, vqvae_decoder (callable): of the VQ-VAE, for `forward` on sound.
         dtype (mindspore.dtype): of weights and activations; conditioners, norms, softmax and logits are float32.
+        quantization (str): "int8" for matrices of 8 bits, which only a checkpoint can fill; tables and the head stay
+            float32.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -58,14 +63,27 @@ class JukeboxPrior(Habits, nn.Cell):
     sample = Elsewhere("jukebox.prior_calls", "sample")
     eager = False  # whether `sample` computes operation by operation: quicker for a few codes
 
-    def __init__(self, config, level=None, nb_priors=3, vqvae_encoder=None, vqvae_decoder=None, *, dtype=ms.float32):
+    def __init__(
+        self,
+        config,
+        level=None,
+        nb_priors=3,
+        vqvae_encoder=None,
+        vqvae_decoder=None,
+        *,
+        dtype=ms.float32,
+        quantization=None,
+    ):
         super().__init__(auto_prefix=True)
         if not isinstance(config, JukeboxPriorConfig):
             raise InputError(f"config is one of {shown(type(config).__name__)}; expected JukeboxPriorConfig")
         check(config)
+        check_quantization(quantization, dtype)
+        linear, weight = (QuantizedLinear, QuantizedConvWeight) if quantization else (Linear, ConvWeight)
         level = config.level if level is None else level
         warn_of_defaults(config, level)
         self.config, self.level, self.nb_priors, self.dtype = config, level, nb_priors, dtype
+        self.quantization = quantization
         self.vqvae_encoder, self.vqvae_decoder = vqvae_encoder, vqvae_decoder
         self.made = {}  # graphs of `sample`, by the number of samples
         self.n_ctx, self.lyrics = config.n_ctx, config.nb_relevant_lyric_tokens
@@ -78,9 +96,9 @@ class JukeboxPrior(Habits, nn.Cell):
         self.before = self.lyrics if merged else 0  # positions before the music
         self.metadata_embedding = LabelConditioner(config, level == 0, dtype)
         if level:
-            self.conditioner_blocks = MusicTokenConditioner(config, halvings[nb_priors - level], dtype)
-        self.encoder = LyricEncoder(config, dtype) if config.reads_lyrics else None
-        self.prior = Transformer(config, config.positions, ids + self.shift, dtype)
+            self.conditioner_blocks = MusicTokenConditioner(config, halvings[nb_priors - level], dtype, weight)
+        self.encoder = LyricEncoder(config, dtype, linear) if config.reads_lyrics else None
+        self.prior = Transformer(config, config.positions, ids + self.shift, dtype, linear=linear)
         self.set_train(False)
 
     @property

@@ -4,7 +4,10 @@ import math
 
 import mindspore as ms
 
+from ..checkpoint.rounding import rounding
 from ..errors import InputError
+from ..models.quantized import say_expanded
+from ..ops import quantized as quantized_ops
 from ..ops.memory import release_free_memory
 from ..runtime import memory_limits
 from .checkpoint import folder as folders
@@ -13,6 +16,7 @@ from .initial_weights import initialise
 from .prior import JukeboxPrior
 
 SMALL = 1 << 30  # bytes of weights: a model below it is kept whole
+EXACT = ("fc_proj_out", "lm_head")  # what 8 bits would change most, a hundredth of the weights
 
 
 class Priors:
@@ -61,6 +65,11 @@ class Priors:
         release_free_memory()
 
     def _open(self, level):
+        asked, reason = self.model.quantization, None
+        if asked:
+            reason = quantized_ops.why_not()
+            if reason:
+                say_expanded(reason)
         made = JukeboxPrior(
             self.config.prior_configs[level],
             level,
@@ -68,9 +77,11 @@ class Priors:
             self.model.vqvae.encode,
             self.model.vqvae.decode,
             dtype=self.model.dtype,
+            quantization=None if reason else asked,
         )
         if self.model.tensors:
-            folders.fill(made, self.model.tensors, f"priors.{level}.", self.model.folder)
+            stores = rounding(made, {"": made}, EXACT) if asked else None
+            folders.fill(made, self.model.tensors, f"priors.{level}.", self.model.folder, stores)
         else:
             initialise(made, 0.02, level)
         return made
@@ -99,7 +110,8 @@ class Priors:
         prefix = f"priors.{level}."
         sizes = (math.prod(one.shape) for name, one in self.model.tensors.items() if name.startswith(prefix))
         size = 4 if self.model.dtype == ms.float32 else 2
-        needed = size * sum(sizes) + step_bytes(self.config.prior_configs[level], samples, size)
+        weight, number = (1.2, 2) if self.model.quantization else (size, size)  # tables and scales beside 8 bits
+        needed = weight * sum(sizes) + step_bytes(self.config.prior_configs[level], samples, number)
         if room is not None and needed > room:
             raise InputError(
                 f"prior {level} with {samples} samples needs {needed / 1e9:.1f} GB of memory and {where} has "

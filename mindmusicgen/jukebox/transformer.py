@@ -37,11 +37,11 @@ class Table(nn.Cell):
 class FeedForward(nn.Cell):
     """As wide as the network, and back."""
 
-    def __init__(self, config, dtype):
+    def __init__(self, config, dtype, linear):
         super().__init__()
         dim, hidden = config.hidden_size, int(config.mlp_multiplier * config.hidden_size)
-        self.c_fc = Linear(dim, hidden, bias=True, dtype=dtype)
-        self.c_proj = Linear(hidden, dim, bias=True, dtype=dtype)
+        self.c_fc = linear(dim, hidden, bias=True, dtype=dtype)
+        self.c_proj = linear(hidden, dim, bias=True, dtype=dtype)
 
     def construct(self, x):
         return self.c_proj(quick_gelu(self.c_fc(x)))
@@ -50,12 +50,12 @@ class FeedForward(nn.Cell):
 class Layer(nn.Cell):
     """Attention and feed-forward, each after a norm and added to what came in."""
 
-    def __init__(self, config, kind, positions, dtype):
+    def __init__(self, config, kind, positions, dtype, linear):
         super().__init__()
         self.layer_norm_0 = LayerNorm(config.hidden_size, dtype=dtype)
-        self.attn = Attention(config, kind, positions, dtype)
+        self.attn = Attention(config, kind, positions, dtype, linear)
         self.layer_norm_1 = LayerNorm(config.hidden_size, dtype=dtype)
-        self.mlp = FeedForward(config, dtype)
+        self.mlp = FeedForward(config, dtype, linear)
         self.scale = 1.0 / config.num_layers if config.attn_res_scale else 1.0
 
     def rest(self, x, y):
@@ -87,12 +87,13 @@ class Transformer(nn.Cell):
         ids (int): V.
         dtype (mindspore.dtype): of weights and activations; logits are always float32.
         encoder (bool): whether it reads lyrics: a start token of its own, and no head.
+        linear (type): of the layers' matrices.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
     """
 
-    def __init__(self, config, positions, ids, dtype=ms.float32, encoder=False):
+    def __init__(self, config, positions, ids, dtype=ms.float32, encoder=False, linear=Linear):
         super().__init__()
         dim = config.hidden_size
         self.positions, self.dtype, self.tied = positions, dtype, not config.merged_decoder
@@ -100,7 +101,7 @@ class Transformer(nn.Cell):
         self.pos_emb = empty_parameter(positions, dim, dtype=dtype)
         self.start_token = empty_parameter(1, dim, dtype=dtype) if encoder else None
         self.kinds = config.kinds
-        self.layers = nn.CellList([Layer(config, kind, positions, dtype) for kind in self.kinds])
+        self.layers = nn.CellList([Layer(config, kind, positions, dtype, linear) for kind in self.kinds])
         self.used = list(dict.fromkeys(self.kinds))  # each kind once
         self.which = [self.used.index(kind) for kind in self.kinds]
         self.sizes = [Kind(config, kind, positions) for kind in self.kinds]

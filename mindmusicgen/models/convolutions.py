@@ -117,9 +117,10 @@ class Conv1d(nn.Cell):
     """A padded convolution, [B, N, C] -> [B, ceil(N / stride), O].
 
     Non-causal padding puts the larger half on the left; the right is extended so that the last window is full.
+    `gathered` is what holds the matrix of a convolution whose taps are gathered first.
     """
 
-    def __init__(self, config, in_channels, out_channels, kernel_size, stride=1, dilation=1):
+    def __init__(self, config, in_channels, out_channels, kernel_size, stride=1, dilation=1, gathered=ConvWeight):
         super().__init__()
         if stride > 1 and (dilation > 1 or kernel_size % stride):
             raise ValueError(
@@ -132,7 +133,7 @@ class Conv1d(nn.Cell):
         if self.multiply_first:
             self.conv = ConvWeight(kernel_size * out_channels, in_channels, out_channels)
         else:
-            self.conv = ConvWeight(out_channels, kernel_size * in_channels, out_channels)
+            self.conv = gathered(out_channels, kernel_size * in_channels, out_channels)
         self.norm = TimeGroupNorm(out_channels) if config.norm_type == "time_group_norm" else None
 
     def pack(self, weight):

@@ -68,6 +68,19 @@ class QuantizedLinear(nn.Cell):
         return ops.MatMul(transpose_b=True)(x, weight)
 
 
+class QuantizedConvWeight(QuantizedLinear):
+    """`models.convolutions.ConvWeight` with its matrix in 8 bits, where the taps are gathered before they multiply."""
+
+    def __init__(self, rows, columns, out_channels):
+        super().__init__(columns, rows)
+        self.bias = empty_parameter(out_channels)  # added to what the taps' product is made into
+        self.bias_add = ops.BiasAdd()
+
+    def add_bias(self, x):
+        """[N, O] + bias"""
+        return self.bias_add(x, self.bias)
+
+
 class FineQuantizedLinear(nn.Cell):
     """y = x W^T with W in 16 bits: as the sum of two matrices of 8, the second of which is what the first leaves over.
 

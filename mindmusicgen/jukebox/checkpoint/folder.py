@@ -77,7 +77,7 @@ def open_vqvae(cls, model, revision, cache_dir, local_files_only, habits):
     return made
 
 
-def fill(network, tensors, prefix, source):
+def fill(network, tensors, prefix, source, stores=None):
     """Fill a prior or the VQ-VAE with its weights.
 
     Args:
@@ -85,6 +85,7 @@ def fill(network, tensors, prefix, source):
         tensors (dict[str, LazyTensor]): of the whole model.
         prefix (str): what its tensors' names begin with, such as "priors.0."; others stay unread.
         source (str): the folder, for errors.
+        stores (dict): as in `huggingface.load`.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name, or a head that is not the table it should be.
@@ -97,7 +98,7 @@ def fill(network, tensors, prefix, source):
     def left_out(name, tensor):
         return bool(STATISTICS.match(name)) or bool(TIED.match(name)) and network.prior.tied
 
-    huggingface.load(network, own, source, plan(network, prefix), left_out)
+    huggingface.load(network, own, source, plan(network, prefix), left_out, stores)
 
 
 def _check_head(network, tensors, prefix, source):
@@ -132,6 +133,8 @@ def entries_unread(tensors, prefix, dtype):
 
 def save(model, folder, dtype, habits):
     """Write a whole model as a folder that transformers opens; see `JukeboxModel.save_pretrained`."""
+    if model.quantization:
+        raise InputError("a quantised model has no Hugging Face layout; save the float one")
     largest = saving(habits)
     dtype = dtype if dtype is None else dtype_name(dtype)
     if dtype not in (None, "float32", "float16"):

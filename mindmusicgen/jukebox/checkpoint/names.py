@@ -30,7 +30,7 @@ def plan(network, prefix):
         dict[str, list[Piece]] by parameter name.
     """
     cells, made = dict(network.cells_and_names()), {}
-    for name, parameter in network.parameters_and_names():
+    for name, _ in network.parameters_and_names():
         stored = name
         for pattern, replacement in RENAMES:
             stored = re.sub(pattern, replacement, stored)
@@ -40,7 +40,7 @@ def plan(network, prefix):
             if name.endswith("weight"):
                 made[name] = [Piece((prefix + stored,), pack=convolution.pack, unpack=convolution.unpack)]
                 continue
-        if TRANSPOSED.search(stored) and parameter.ndim == 2:
+        if TRANSPOSED.search(stored):
             made[name] = [Piece((prefix + stored,), pack=transposed, unpack=transposed)]
             continue
         made[name] = [Piece((prefix + stored,))]
