@@ -36,6 +36,7 @@ KERNELS = Extension(
 ORACLE = ["torch>=2.4", "transformers>=4.57,<6", "diffusers>=0.35,<0.36"]
 TUTORIALS = ["jupyterlab>=4", "ipykernel>=6", "nbclient>=0.9", "nbformat>=5.9", "ipywidgets>=8"]
 DOCS = ["pdoc>=15"]
+PAGE = ["gradio>=6,<7"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "ipython>=8", *DOCS]
 MINDNLP = [  # what imports together with MindNLP, which wants MindSpore 2.7.0
     "mindnlp==0.5.1",
@@ -68,6 +69,8 @@ setup(
             "jukebox/doctor/*.npz",
             "jukebox/solfa/*",
             "musicgen/doctor/*.npz",
+            "page/*.css",
+            "page/*.js",
             "musicldm/beats/*",
             "musicldm/beats/*/*",
             "musicldm/doctor/*.npz",
@@ -96,6 +99,8 @@ setup(
         "tutorials": TUTORIALS,
         "mindnlp": MINDNLP,
         "ray": ["ray>=2.9"],
+        "page": PAGE,
+        "test-page": [*TEST, *PAGE, "playwright>=1.49"],  # with a Chromium of the system's
         "completion": ["argcomplete>=3"],  # of commands and options in a shell
         "demo": ORACLE + ["librosa>=0.10"],  # to train and judge the demo model again
     },

@@ -212,6 +212,12 @@ def read_comment(path):
     return comment_of(path)
 
 
+def as_pcm(samples):
+    """Floats [channels, n] as bytes of 16 bit each, the channels of a sample beside each other; beyond -1 to 1 they are
+    clipped."""
+    return (np.clip(samples, -1, 1).T * 32767).round().astype("<i2").tobytes()
+
+
 class PcmStream:
     """Writes a clip piece by piece to a pipe, as 16 bit samples with or without a WAV header.
 
@@ -237,7 +243,7 @@ class PcmStream:
 
     def write(self, samples):
         """Write [channels, n]; beyond -1 to 1 they are clipped."""
-        self._put((np.clip(samples, -1, 1).T * 32767).round().astype("<i2").tobytes())
+        self._put(as_pcm(samples))
         self.seconds += samples.shape[1] / self.sampling_rate
 
     def _put(self, content):

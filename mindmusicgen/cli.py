@@ -23,6 +23,7 @@ FAILED_GRAPHS = "MS_OM_PATH"  # where MindSpore describes graphs that it could n
 COMMANDS = {  # by what they are for: the name of each, and what it does
     "make music": {
         "generate": "turn prompts into music",
+        "page": "show a page in the browser that makes music, to one or to many",
         "batch": "turn a file of prompts into a folder of music, on one device or many",
         "prompts": "print words and prompts that the demo model understands",
         "rank": "say which of several recordings fits a text best",
@@ -166,7 +167,7 @@ def _run(arguments):
         tell(f"mindmusicgen: {said(f'interrupted, {kept}')}", error=True)
         return 130
     except Exception as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         if arguments.verbose or reason is None:
             raise
         tell(f"mindmusicgen: error: {reason}", error=True)
@@ -180,8 +181,8 @@ def _check_working_folder():
         raise InputError("the working folder does not exist any more; change to one that does") from error
 
 
-def _reason(error):
-    """What the user can do something about, in a sentence; None for whatever is a fault of this package."""
+def reason_of(error):
+    """What the user can do something about, in a sentence; None for an error that is a fault of this package."""
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:  # a disk or folder that went away meanwhile

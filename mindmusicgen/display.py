@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from .audio import read_audio
 from .errors import InputError
+from .language import asked
 from .runtime.files import check_writable, whole_file
 from .runtime.telling import quoted
 from .sound.samples import as_clip, is_path, recordings
@@ -102,7 +103,7 @@ def use_fonts():
 
 def label(name):
     """A label in the chosen language."""
-    return LABELS[_language][name]
+    return LABELS[asked() or _language][name]
 
 
 class Picture(Figure):

@@ -4,6 +4,8 @@
 What fills a gap may be a sentence of the table itself. What is not in it stays English.
 """
 
+import contextlib
+import contextvars
 import functools
 import json
 import locale
@@ -15,9 +17,28 @@ SENTENCES = Path(__file__).parent / "sentences_zh.json"
 SETTINGS = ("MINDMUSICGEN_LANG", "LC_ALL", "LC_MESSAGES", "LANG")  # the first that says something counts
 
 
+_asked = contextvars.ContextVar("language", default=None)
+
+
+@contextlib.contextmanager
+def speaking(name):
+    """Context in which this thread speaks a language, whatever the computer's is: that of a visitor. None changes
+    nothing."""
+    before = _asked.set(name and of(name))
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def asked():
+    """The language that `speaking` asks for, or None."""
+    return _asked.get()
+
+
 def current():
     """The language: "en" or "zh"."""
-    return of(next(filter(None, map(os.environ.get, SETTINGS)), None) or locale.getlocale()[0])
+    return asked() or of(next(filter(None, map(os.environ.get, SETTINGS)), None) or locale.getlocale()[0])
 
 
 def of(name):

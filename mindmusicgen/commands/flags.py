@@ -11,6 +11,7 @@ from ..runtime.telling import printable
 
 MODEL = "folder or hub id, such as facebook/musicgen-small (demo)"
 AUDIO_FILE = "file ending in .wav, .flac, .ogg or .mp3"
+SCHEDULERS = ("ddim", "pndm", "lms", "euler", "dpm")
 NUMBER = re.compile(r"-[\d.]")
 
 
@@ -154,7 +155,7 @@ def add_diffusion(group):
     group.add_argument("--steps", type=int, metavar="N", help="steps from noise to music (200); 1 to 1000")
     group.add_argument(
         "--scheduler",
-        choices=("ddim", "pndm", "lms", "euler", "dpm"),
+        choices=SCHEDULERS,
         help="what leads the steps (the model's own, ddim); dpm needs few, 20 or so",
     )
 

@@ -121,10 +121,10 @@ def run_generate(arguments, interrupts):
     job = replace(job, prompts=[line for word in job.prompts for line in _lines(word, job.long)])
     if job.like:
         job = make_like(job)
-    _check_generate(job)
+    check_generate(job)
     flags.opening(job.mindir or job.model or "demo")
     flags.use_device(job)
-    family, folder = _family(job)
+    family, folder = family_of(job)
     if job.output == "-":
         with _standard_output() as pipe:
             _stream(job, family, folder, interrupts, pipe)
@@ -156,7 +156,7 @@ def run_generate(arguments, interrupts):
         play(path, interrupts)
 
 
-def _family(job):
+def family_of(job):
     """What the model's family does with a job, its `command` module; and the model's folder, None without one."""
     from ..auto import part_of_family
     from ..checkpoint.source import resolve
@@ -210,7 +210,7 @@ def _save_voice(job, work):
     tell(said(f"{work.save_voice(job.save_voice)}: the voice, for --voice"))
 
 
-def _check_generate(job):
+def check_generate(job):
     """Refuse what can be refused before anything is loaded."""
     from ..audio import check_output
     from ..codes_file import check_codes_path
