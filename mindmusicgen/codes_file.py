@@ -20,7 +20,7 @@ def save_codes(path, codes, sampling_rate, frame_rate):
         path (str): ends in .npz.
         codes (numpy.ndarray | Tensor): [B, K, frames].
         sampling_rate (int): samples per second of the audio they stand for.
-        frame_rate (int): frames per second.
+        frame_rate (int | float): frames per second.
 
     Raises:
         InputError: if the file cannot be written.
@@ -46,8 +46,8 @@ def load_codes(path, config=None):
 
     Args:
         path (str): written by `save_codes`.
-        config (transformers.PretrainedConfig): of the model that they must fit, a MusicGen or a Bark; None checks
-            nothing.
+        config (transformers.PretrainedConfig): of the model that they must fit, a MusicGen, a Bark or a Jukebox; None
+            checks nothing.
 
     Returns:
         numpy.ndarray: [B, K, frames] int32.
@@ -63,7 +63,7 @@ def load_codes(path, config=None):
         if size > LARGEST:
             raise MemoryError(f"{size} bytes")
         with np.load(path, allow_pickle=False) as file:
-            codes, rates = file["codes"], [_whole(file[name]) for name in ("sampling_rate", "frame_rate")]
+            codes, rates = file["codes"], [_number(file[name]) for name in ("sampling_rate", "frame_rate")]
         kind, shape, span = codes.dtype.kind, codes.shape, (0, 0)
         if codes.size and kind in "iu":
             span = int(codes.min()), int(codes.max())
@@ -75,27 +75,31 @@ def load_codes(path, config=None):
             "expected whole numbers from 0 on, (batch, codebooks, frames)"
         )
     if config is not None:
-        codec, books, size = _layout(config)
+        wanted, size = _layout(config)
         found = {"codebooks": codes.shape[1], "Hz": rates[0], "frames a second": rates[1]}
-        wanted = (books, codec.sampling_rate, codec.frame_rate)
         for (name, value), expected in zip(found.items(), wanted, strict=True):
-            if value != expected:
-                raise InputError(f"codes {path!r} have {value} {name}; this model has {expected}")
+            if value not in expected:
+                right = " or ".join(f"{one:g}" for one in expected)
+                raise InputError(f"codes {path!r} have {value:g} {name}; this model has {right}")
         if codes.max() >= size:
             raise InputError(f"codes {path!r} go up to {codes.max()}; this model's end at {size - 1}")
     return codes.astype(np.int32)
 
 
 def _layout(config):
-    """The codec's config, how many codebooks there are, and how many codes in each."""
+    """The numbers of codebooks, rates and frame rates that codes may have, and how many codes a codebook has."""
+    if hasattr(config, "vqvae_config"):  # of three levels the coarser may be alone
+        return (config.codebooks, (config.sampling_rate,), (config.frame_rate,)), config.vqvae_config.nb_discrete_codes
     if hasattr(config, "decoder"):
-        return config.audio_encoder, config.decoder.num_codebooks, config.decoder.vocab_size
-    codec = config.codec_config
-    return codec, config.fine_acoustics_config.n_codes_total, codec.codebook_size
+        codec, books, size = config.audio_encoder, config.decoder.num_codebooks, config.decoder.vocab_size
+    else:
+        codec, books = config.codec_config, config.fine_acoustics_config.n_codes_total
+        size = codec.codebook_size
+    return ((books,), (codec.sampling_rate,), (codec.frame_rate,)), size
 
 
-def _whole(value):
-    """A whole number of a file."""
-    if np.ndim(value) or value.dtype.kind not in "iu":
+def _number(value):
+    """A number of a file."""
+    if np.ndim(value) or value.dtype.kind not in "iuf":
         raise ValueError(f"{value.dtype} of shape {value.shape}")
-    return int(value)
+    return value.item()

@@ -49,6 +49,7 @@ KINDS = {
     ),
     "bark": Kind("bark", "BarkConfig", "BarkModel", "BarkProcessor", published="suno/bark"),
     "musicldm": Kind("musicldm", "", "MusicLDMPipeline", ""),  # no config.json
+    "jukebox": Kind("jukebox", "JukeboxConfig", "JukeboxModel", "JukeboxTokenizer", published="openai/jukebox"),
 }
 PART_CONFIGS = {  # model_type of the config of one network: its class at the top of this package
     "t5": "T5Config",
@@ -58,13 +59,18 @@ PART_CONFIGS = {  # model_type of the config of one network: its class at the to
     "semantic": "BarkSemanticConfig",
     "coarse_acoustics": "BarkCoarseConfig",
     "fine_acoustics": "BarkFineConfig",
+    "jukebox_prior": "JukeboxPriorConfig",
+    "jukebox_vqvae": "JukeboxVQVAEConfig",
 }
 CONFIGS = {kind: found.config for kind, found in KINDS.items() if found.config} | PART_CONFIGS
+OF_SONGS = ("artist", "genre", "lyrics", "resume", "upsample", "total_length", "offset", "levels", "keep", "batch_size")
+SINGERS = {"models that sing, such as openai/jukebox-1b-lyrics": OF_SONGS}  # words of theirs alone, by whose they are
 FIRST_EXPORTED = "musicgen"  # the kind of MindIR files whose manifest names none: there was no other
 FOREIGN = {
     "audiocraft": "musicgen",
     "suno": "bark",
     "diffusers": "musicldm",
+    "openai": "jukebox",
 }  # layouts of folders that say no model_type: what they hold
 
 

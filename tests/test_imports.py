@@ -12,7 +12,7 @@ import mindmusicgen
 from mindmusicgen.families import CONFIGS, KINDS
 
 PACKAGE = Path(mindmusicgen.__file__).parent
-FAMILIES = {kind.room for kind in KINDS.values()} | {"jukebox"}  # which no command knows yet
+FAMILIES = {kind.room for kind in KINDS.values()}
 ORDER = (  # a room uses those of the lines above, and those of its own line
     {"errors", "language"},
     {"ops"},

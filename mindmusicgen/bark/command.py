@@ -8,6 +8,7 @@ from .. import __version__
 from ..arguments import resolve_seeds
 from ..checkpoint.fingerprint import checked_fingerprint
 from ..errors import InputError
+from ..families import SINGERS
 from ..runtime.files import check_room, check_writable
 from ..runtime.telling import quoted
 from ..sound.recipe import bare_name
@@ -24,7 +25,7 @@ OTHERS = {  # words of a job that are of no use here, by whose they are
         "melody",
         "negative_prompt",
     ),
-}
+} | SINGERS
 
 
 @dataclass(frozen=True)

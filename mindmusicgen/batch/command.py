@@ -47,7 +47,8 @@ def batch(arguments, interrupts):
     usual = part_of_family(folder, "batching").DEFAULTS
     prompts = [replace(prompt, settings=usual | prompt.settings) for prompt in prompts]
     with_processor = KINDS[known_kind(folder)].processor
-    tokenizer = AutoProcessor.from_pretrained(folder, **source).tokenizer if with_processor else None
+    processor = AutoProcessor.from_pretrained(folder, **source) if with_processor else None
+    tokenizer = getattr(processor, "tokenizer", processor)  # a Jukebox's is all that it has
     model = arguments.model
     more = {"model": os.path.basename(os.path.abspath(model)) if os.path.exists(model) else model}
     arguments.dtype = _dtype(arguments, folder)
@@ -105,11 +106,14 @@ def _dtype(arguments, folder):
 def _make(arguments, interrupts, folder, source, todo, writer):
     """Make batches of pieces, here or in workers."""
     maker = {"folder": folder, "dtype": arguments.dtype, "quantization": arguments.quantization, "source": source}
+    family = part_of_family(folder, "batching")
+    if hasattr(family, "SINGS"):  # for hours: what is made so far is kept
+        maker["runs"] = os.path.abspath(arguments.output)
     if arguments.workers is not None:
         maker["folder"] = "demo" if arguments.model == "demo" else os.path.abspath(folder)
         with Pool(arguments.workers, arguments.ray_address, maker, devices.named(arguments.device)[0]) as pool:
             pool.make_all(todo, writer, interrupts)
         return
-    here = part_of_family(folder, "batching").Maker(**maker)
+    here = family.Maker(**maker)
     writer.sampling_rate = here.sampling_rate
     make_all(here, todo, writer, interrupts)

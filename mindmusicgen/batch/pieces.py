@@ -67,11 +67,14 @@ def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None, **
     Raises:
         InputError: naming the file, the line and what is wrong with it.
     """
-    planner = part_of_family(folder, "batching").Planner(folder, tokenizer, **where)
+    family = part_of_family(folder, "batching")
+    planner, sings = family.Planner(folder, tokenizer, **where), hasattr(family, "SINGS")
     known = {"mindmusicgen": __version__, **(more or {}), "weights": fingerprint(folder)}
     pieces = []
     for prompt in prompts:
         try:
+            if prompt.song and not sings:
+                raise InputError("artist, genre and lyrics are for models that sing, such as openai/jukebox-1b-lyrics")
             samples, group = planner.plan(prompt)
         except InputError as error:
             raise at_line(source, prompt.line, error) from error
@@ -82,7 +85,7 @@ def plan(prompts, source, folder, tokenizer, output, ending="wav", more=None, **
 
 def _recipe_of(prompt):
     """What a line adds to its file's recipe, under the names that `mindmusicgen generate` uses."""
-    recipe = {"prompt": prompt.text}
+    recipe = {"prompt": prompt.text} if prompt.text else {}
     if prompt.negative_text:
         recipe["negative_prompt"] = prompt.negative_text
     settings = dict(prompt.settings)

@@ -3,6 +3,7 @@
 {"prompt": "calm piano"}
 {"prompt": "80s pop", "id": "pop", "seed": 7, "duration": 20, "negative": "vocals", "guidance_scale": [4, 2]}
 {"prompt": "Hello [laughs]", "voice": "v2/en_speaker_6"}
+{"artist": "Alan Jackson", "genre": "Country", "lyrics": "old town road", "duration": 20}
 """
 
 import json
@@ -15,6 +16,8 @@ from ..words import check_words
 
 SETTINGS = ("duration", "extend_stride", "guidance_scale", "temperature", "top_k", "top_p", "do_sample", "voice")
 SETTINGS += ("steps", "scheduler")  # of diffusion
+SONG = ("artist", "genre", "lyrics")  # of a song, which has no text beside
+SETTINGS += (*SONG, "total_length", "offset")
 FIELDS = ("text", "id", "seed", "negative_text", *SETTINGS)
 SAME = {"prompt": "text", "negative": "negative_text", "negative_prompt": "negative_text"}  # other names of fields
 LONGEST_ID = 100  # characters, and twice as many bytes: with its ending it is to fit into 255 bytes
@@ -40,6 +43,11 @@ class Prompt:
     negative_text: str | None
     seed: int
     settings: dict
+
+    @property
+    def song(self):
+        """Whether this is a song's: who sings what, in place of a text."""
+        return any(name in self.settings for name in SONG)
 
 
 def read_prompts(path, defaults, seed=0):
@@ -114,8 +122,11 @@ def _prompt(number, fields, defaults, seed):
     unknown = sorted(set(fields) - set(FIELDS))
     if unknown:
         raise InputError(f"unknown field {unknown[0]!r}; expected {', '.join(FIELDS)}")
-    if "text" not in fields:
+    song = any(fields.get(name) is not None for name in SONG)
+    if "text" not in fields and not song:
         raise InputError("text is missing; say what the music should be")
+    if fields.get("text") is not None and song:
+        raise InputError("text and artist, genre or lyrics are of different models; give the one or the others")
     own = {name: value for name, value in fields.items() if value is not None}
     settings = {name: own.get(name, defaults.get(name)) for name in SETTINGS}
     if "do_sample" in own and not isinstance(own["do_sample"], bool):
@@ -124,7 +135,7 @@ def _prompt(number, fields, defaults, seed):
     return Prompt(
         line=number,
         id=_id(own.get("id", f"{number:05d}")),
-        text=_words("text", fields["text"]),
+        text="" if song else _words("text", fields["text"]),
         negative_text=None if negative is None else _words("negative_text", negative),
         seed=own.get("seed", seed + number - 1),
         settings={name: value for name, value in settings.items() if value is not None},

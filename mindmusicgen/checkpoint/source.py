@@ -34,6 +34,8 @@ AUDIOCRAFT = ("state_dict.bin", "compression_state_dict.bin")
 AUDIOCRAFT_LAYOUT = "audiocraft"  # what `ModelFolder.layout` calls it
 SUNO = ("text.pt", "text_2.pt")  # beside coarse.pt and fine.pt; the second of the large model
 SUNO_LAYOUT = "suno"
+OPENAI = ("vqvae.pth.tar",)  # beside prior_level_0.pth.tar, ...
+OPENAI_LAYOUT = "openai"
 AUDIOCRAFT_PARTS = ("t5", "encodec")  # subfolders beside them, for what those files only name
 SMALL_FILES = (".json", ".model", ".txt")
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
@@ -70,8 +72,8 @@ class ModelFolder(str):
 
     @property
     def layout(self):
-        """How weights are laid out: "mindspore", "transformers", "audiocraft", "suno" or "diffusers"; transformers'
-        without any."""
+        """How weights are laid out: "mindspore", "transformers", "audiocraft", "suno", "openai" or "diffusers";
+        transformers' without any."""
         return self.once("layout", self._layout)
 
     def _layout(self):
@@ -80,7 +82,8 @@ class ModelFolder(str):
             return DIFFUSERS_LAYOUT
         form = weights_form(names)
         if form is None:
-            foreign = {AUDIOCRAFT_LAYOUT: AUDIOCRAFT, SUNO_LAYOUT: () if "config.json" in names else SUNO}
+            foreign = {AUDIOCRAFT_LAYOUT: AUDIOCRAFT, OPENAI_LAYOUT: OPENAI}
+            foreign[SUNO_LAYOUT] = () if "config.json" in names else SUNO
             found = (layout for layout, files in foreign.items() if any(name in names for name in files))
             return next(found, "transformers")
         return "mindspore" if form == NATIVE else "transformers"

@@ -16,6 +16,7 @@ from .like import make_like
 from .outputs import each_anyway, free_paths, output_paths, write_clip
 from .play import check_player, play
 from .rank import best_of, open_judge
+from .song import add_song, begun_song, lyrics, recipe_source
 
 
 def add_generate(parser):
@@ -29,6 +30,7 @@ def add_generate(parser):
         "--like calm.flac --seed 8 --temperature 1.2      # a variation",
         '"techno, 130 bpm" -d 120 -o - | aplay            # plays while it is being made',
         '"Hello [laughs]" -m suno/bark-small --voice v2/en_speaker_6 -o hello.wav    # speaks',
+        '-m openai/jukebox-1b-lyrics --artist "Alan Jackson" --genre Country --lyrics words.txt -o song    # sings',
     ).replace("mindmusicgen", "mindmusicgen generate")
     parser.add_argument(
         "prompts",
@@ -54,6 +56,7 @@ def add_generate(parser):
     flags.add_negative(parser)
     _add_speech(parser.add_argument_group("speech, with a Bark such as suno/bark-small"))
     flags.add_diffusion(parser.add_argument_group("diffusion, with a MusicLDM such as ucsd-reach/musicldm"))
+    add_song(parser.add_argument_group("songs with words, with a Jukebox such as openai/jukebox-1b-lyrics"))
     parser.add_argument("--copies", type=int, default=1, metavar="N", help="pieces for each prompt (1)")
     parser.add_argument(
         "--candidates", type=int, default=1, metavar="N", help="make N for each piece, and keep what fits best (1)"
@@ -105,7 +108,8 @@ def _add_files(group):
         "--output",
         default="out.wav",
         metavar="FILE",
-        help=f"{flags.AUDIO_FILE} (out.wav); - streams to standard output while the music is made",
+        help=f"{flags.AUDIO_FILE} (out.wav); - streams to standard output while the music is made; of a song a folder, "
+        "or a file, whose name without its ending is then the folder's",
     )
     flags.add_force(group)
     flags.add_sound(group)
@@ -119,8 +123,13 @@ def run_generate(arguments, interrupts):
     """`mindmusicgen generate`"""
     job = Job.of(arguments)
     job = replace(job, prompts=[line for word in job.prompts for line in _lines(word, job.long)])
-    if job.like:
-        job = make_like(job)
+    if job.lyrics is not None:
+        job = replace(job, lyrics=lyrics(job.lyrics))
+    source = recipe_source(job)
+    if source:
+        job = make_like(replace(job, like=source))
+    if job.song:
+        job = begun_song(job)
     check_generate(job)
     flags.opening(job.mindir or job.model or "demo")
     flags.use_device(job)
@@ -191,10 +200,10 @@ def _lines(word, whole=False):
 
 def _paths(job):
     """Files to write, none of which is there: of the pieces, of the codes, of the pictures."""
-    wanted = [(job.output, job.pieces)]
+    wanted = [(job.file, job.pieces)]
     wanted += [(job.codes, 1)] if job.codes else []
     wanted += [(job.plot, job.pieces)] if job.plot else []
-    found = free_paths(wanted, job.force)
+    found = free_paths(wanted, job.force or job.resume)
     pieces, codes = found.pop(0), found.pop(0) if job.codes else []
     return pieces, codes, found[0] if found else []
 
@@ -212,8 +221,9 @@ def _save_voice(job, work):
 
 def check_generate(job):
     """Refuse what can be refused before anything is loaded."""
-    from ..audio import check_output
+    from ..audio import check_format, check_output
     from ..codes_file import check_codes_path
+    from ..runtime.files import check_folder
     from ..words import check_words
 
     whole_number("copies", job.copies, 1)
@@ -233,10 +243,14 @@ def check_generate(job):
     elif job.raw:
         raise InputError("--raw belongs to --output -; a file has a header")
     else:
-        for path in (*output_paths(job.output, pieces), *_paths(job)[0]):
-            check_output(path, job.bit_depth)
+        if job.file == job.output:
+            for path in (*output_paths(job.output, pieces), *_paths(job)[0]):
+                check_output(path, job.bit_depth)
+        else:
+            check_folder(job.output, "output")
+            check_format(job.file, job.bit_depth)
         if job.play:
-            check_player(job.output)
+            check_player(job.file)
     if job.codes:
         check_codes_path(job.codes)
     if job.plot:

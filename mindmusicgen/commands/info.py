@@ -13,7 +13,12 @@ SAID = {"do_sample": "sampling", "weights": "fingerprint", "mindmusicgen": "made
 def add_info(parser):
     """The words of `info`."""
     parser.usage = "mindmusicgen info MODEL|AUDIO [-d SECONDS] [--batch-size N] [options]"
-    parser.epilog = flags.examples("info out.wav", "info facebook/musicgen-small -d 30", "info demo --table")
+    parser.epilog = flags.examples(
+        "info out.wav",
+        "info facebook/musicgen-small -d 30",
+        "info demo --table",
+        "info openai/jukebox-1b-lyrics --artist brown    # whom it can sing like",
+    )
     parser.add_argument(
         "model", metavar="MODEL|AUDIO", help="folder or hub id of a model, or an audio file that generate wrote"
     )
@@ -22,6 +27,8 @@ def add_info(parser):
     )
     flags.add_batch_size(parser, 1, "prompts at a time to plan for (1)")
     parser.add_argument("--table", action="store_true", help="also the memory for other dtypes, lengths and batches")
+    parser.add_argument("--artist", metavar="PART", help="of a Jukebox: artists that it knows, with this in their name")
+    parser.add_argument("--genre", metavar="PART", help="the same of genres")
     parser.add_argument("--json", action="store_true", help="the recipe of an audio file as it is stored")
     parser.set_defaults(run=run_info)
 
@@ -33,9 +40,25 @@ def run_info(arguments, interrupts):
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
         _tell_piece(arguments.model, arguments.json)
         return
+    if arguments.artist is not None or arguments.genre is not None:
+        _tell_names(arguments)
+        return
     folder, family = _found(arguments)
     said = family.describe(folder, arguments.duration, arguments.batch, arguments.table, **flags.where(arguments))
     for line in said.split("\n"):
+        tell(line)
+
+
+def _tell_names(arguments):
+    """The names that a model of songs knows; only its lists are downloaded."""
+    from ..auto import part_of_family
+    from ..checkpoint.source import resolve
+
+    folder = resolve(arguments.model, **flags.source(arguments), weights=False)
+    family = part_of_family(folder, "checkpoint.info")
+    if not hasattr(family, "search"):
+        raise InputError("--artist and --genre are for models that sing, such as openai/jukebox-1b-lyrics")
+    for line in family.search(folder, artist=arguments.artist, genre=arguments.genre):
         tell(line)
 
 

@@ -1,10 +1,12 @@
 """What one call of `generate` is to make: its words, once they are parsed, and nothing that is found out later."""
 
+import os
 from dataclasses import dataclass, fields
 
 from ..errors import InputError
 
 WORDS = {"negative_prompt": "negative"}  # on the command line, where they are not the fields' own names
+SONG = ("artist", "genre", "lyrics", "resume", "upsample")  # one of these makes a job that of a song
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,12 @@ class Job:
         voice (list[str]): who speaks: names or .npz files, one, or one a prompt; or NAME=VOICE of a dialogue.
         long (bool): speak texts of any length, part by part; save_voice (str): the file for the voice that spoke.
         steps (int), scheduler (str): of diffusion: how many, and which.
+        artist, genre, lyrics (str): of a song: who sings what, and how.
+        total_length, offset (float): seconds of the whole song, and of it before the piece.
+        levels (int): of codes to make, 1 is the coarsest alone; batch_size (int): samples at once.
+        resume (bool): go on with the run in the folder of `output`.
+        upsample (str): folder of a run, or .npz file of codes, whose finer levels are made; keep (list[int]): of which
+            samples.
         candidates (int): made for each piece, of which the best is kept; scorer (str): folder or hub id of what judges.
         like (str): the piece whose recipe filled this in; weights (str): the fingerprint in that recipe.
         copies (int): pieces for each prompt; seed (int): of the first piece.
@@ -46,12 +54,22 @@ class Job:
     save_voice: str | None = None
     steps: int | None = None
     scheduler: str | None = None
+    artist: str | None = None
+    genre: str | None = None
+    lyrics: str | None = None
+    total_length: float | None = None
+    offset: float | None = None
+    levels: int | None = None
+    batch_size: int | None = None
+    resume: bool = False
+    upsample: str | None = None
+    keep: list | None = None
     candidates: int = 1
     scorer: str | None = None
     like: str | None = None
     weights: str | None = None
     copies: int = 1
-    seed: int | None = None
+    seed: int | list | None = None
     output: str = "out.wav"
     codes: str | None = None
     plot: str | None = None
@@ -82,6 +100,22 @@ class Job:
     def pieces(self):
         """How many pieces there will be."""
         return max(len(self.prompts), 1) * self.copies
+
+    @property
+    def song(self):
+        """Whether this is a song's: hours of work, kept in a folder."""
+        return any(getattr(self, name) not in (None, False) for name in SONG)
+
+    @property
+    def run_folder(self):
+        """The folder of a song's run: the output, without its ending if that is a file."""
+        return os.path.splitext(self.output)[0]
+
+    @property
+    def file(self):
+        """The file of the music: of a song whose output is a folder, one in it."""
+        inside = self.song and not os.path.splitext(self.output)[1]
+        return os.path.join(self.output, "song.wav") if inside else self.output
 
     def refuse(self, others):
         """Refuse words that the model's family has no use for.

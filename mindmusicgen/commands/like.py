@@ -6,6 +6,7 @@ from dataclasses import replace
 from ..errors import InputError
 from ..runtime.telling import quoted
 from ..sound.recipe import is_shortened, recipe_of
+from .song import kept, run_recipe
 
 NUMBER = (int, float)
 KINDS = {  # what a recipe may hold, in the order of a message
@@ -30,26 +31,34 @@ KINDS = {  # what a recipe may hold, in the order of a message
     "duration": NUMBER,
     "max_new_tokens": int,
     "extend_stride": NUMBER,
-    "seed": int,
+    "seed": (int, list),
     "weights": str,
+    "artist": str,
+    "genre": str,
+    "lyrics": str,
+    "total_length": NUMBER,
+    "offset": NUMBER,
+    "upsample": str,
 }
 LENGTH = ("duration", "max_new_tokens")
 SAMPLING = ("temperature", "top_k", "top_p")
-TAKEN = ("dtype", "negative_prompt", "quantization", "guidance_scale", *SAMPLING, "extend_stride", "seed")
-TAKEN += ("steps", "scheduler")
+TAKEN = ("dtype", "negative_prompt", "quantization", "guidance_scale", *SAMPLING, "extend_stride")
+TAKEN += ("steps", "scheduler", "artist", "genre", "lyrics", "total_length", "offset")
 
 
 def read_recipe(path):
-    """The recipe of a piece of music.
+    """The recipe of a piece of music, or of the run in a folder.
 
     Raises:
         InputError: if the file cannot be read, or its comment is no recipe of this package.
     """
     from ..audio import read_comment
 
-    recipe = recipe_of(read_comment(path))
+    recipe = run_recipe(path) if os.path.isdir(path) else recipe_of(read_comment(path))
     if "seed" not in recipe or "model" not in recipe:
-        raise InputError(f"{quoted(path)} does not say how it was made; give a file that generate or batch wrote")
+        raise InputError(
+            f"{quoted(path)} does not say how it was made; give a file that generate or batch wrote, or a song's folder"
+        )
     for name, kind in KINDS.items():
         if name in recipe and not isinstance(recipe[name], kind):
             raise InputError(f"the recipe in {quoted(path)} is damaged: {name} is a {type(recipe[name]).__name__}")
@@ -74,17 +83,37 @@ def make_like(job):
         filled["guidance_scale"] = tuple(filled["guidance_scale"])
     if not job.prompts and "prompt" in recipe:
         filled["prompts"] = [recipe["prompt"]]
-    for text in (*filled.get("prompts", job.prompts), filled.get("negative_prompt", job.negative_prompt) or ""):
+    texts = [filled.get(name, getattr(job, name)) or "" for name in ("negative_prompt", "lyrics")]
+    for text in (*filled.get("prompts", job.prompts), *texts):
         if text in recipe.values() and is_shortened(text):
             raise InputError(f"{quoted(path)} holds the beginning of its prompt alone, which was long; give it whole")
-    for name in ("audio", "melody", "voice"):
+    begun = job.resume or job.upsample is not None  # and has its prompt's codes
+    for name in () if begun else ("audio", "melody", "voice"):
         if getattr(job, name) is None and name in recipe:
             filled[name] = [_found(path, str(file), name) for file in recipe[name]]
+    if "upsample" in recipe and not begun:
+        filled["upsample"] = _found(path, recipe["upsample"], "upsample")
     if recipe.get("long"):
         filled["long"] = True
+    filled |= _seeds(job, recipe)
     if job.model is None and job.mindir is None:
         filled |= {"model": _model(path, recipe["model"]), "weights": recipe.get("weights")}
     return replace(job, **filled, **_sound(job, recipe))
+
+
+def _seeds(job, recipe):
+    """The seeds of the pieces, and of a run how many there are."""
+    seeds = recipe["seed"]
+    if isinstance(seeds, int):
+        return {} if job.seed is not None else {"seed": seeds}
+    if not seeds:
+        raise InputError(f"the recipe in {quoted(job.like)} is damaged: seed is an empty list")
+    if job.keep is not None:
+        seeds = [seeds[i] for i in kept(job.keep, len(seeds))]
+    filled = {"copies": len(seeds)} if job.copies == 1 else {}
+    if job.seed is None:
+        filled["seed"] = seeds if filled.get("copies", job.copies) == len(seeds) > 1 else seeds[0]
+    return filled
 
 
 def _sound(job, recipe):

@@ -383,6 +383,22 @@ class JukeboxConfig(_Config):
             parts["prior_config_list"] = [JukeboxPriorConfig._known(one, path) for one in listed]
         return found | parts
 
+    @property
+    def raws(self):
+        """Samples of a code of each prior, the top's first: 128, 32, 8."""
+        return self.vqvae_config.hops[self.nb_priors - 1 :: -1]
+
+    @property
+    def frame_rate(self):
+        """Codes of the top level per second."""
+        return self.sampling_rate / self.raws[0]
+
+    @property
+    def codebooks(self):
+        """Rows that an array of codes may have: see `codec.packed`."""
+        counts = [self.raws[0] // raw for raw in self.raws]
+        return [sum(counts[: level + 1]) for level in range(self.nb_priors)]
+
     def to_dict(self):
         values = {name: copy.deepcopy(getattr(self, name)) for name in (*self.of_priors, "nb_priors", "hop_fraction")}
         values["vqvae_config"] = self.vqvae_config.to_dict()

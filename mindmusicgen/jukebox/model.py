@@ -19,14 +19,16 @@ from ..ops.memory import release_free_memory
 from ..runtime import device as devices
 from ..runtime.callers import Single, alone, serialised
 from ..runtime.telling import tell
+from ..sound.recipe import run_of
 from . import alignment, settings
 from .checkpoint import folder as folders
 from .config import JukeboxConfig, check
+from .estimates import known_seconds, level_work, step_products
 from .initial_weights import initialise
 from .priors import Priors
 from .progress import LevelBar, Stopped
-from .run_folder import RunFolder, digest, facts_of, stored_facts
-from .sampling import sample_level, steps_left
+from .run_folder import RunFolder, bytes_of, digest, facts_of
+from .sampling import sample_level
 from .tokenizer import FILES, JukeboxTokenizer
 from .vqvae import JukeboxVQVAE, check_audio
 
@@ -114,6 +116,16 @@ class JukeboxModel(Single):
         tell(said(LICENCE), error=True)
         release_free_memory()
         return made
+
+    @property
+    def sampling_rate(self):
+        """Samples per second of the sound."""
+        return self.config.sampling_rate
+
+    @property
+    def frame_rate(self):
+        """Codes of the top level per second of sound."""
+        return self.config.frame_rate
 
     @serialised
     def save_pretrained(self, save_directory, dtype=None, **habits):
@@ -245,6 +257,7 @@ class JukeboxModel(Single):
         seed=None,
         output_dir="jukebox",
         resume=False,
+        recipe=None,
         progress=None,
         callback=None,
     ):
@@ -269,7 +282,8 @@ class JukeboxModel(Single):
             top_k (int), top_p (float): choose among the likeliest codes; 0 switches either off.
             seed (int | Sequence[int]): sample i uses seed + i, or its own of a list; None draws a fresh one.
             output_dir (str): the folder of the run.
-            resume (bool): go on with the run in that folder, bit for bit.
+            resume (bool): go on with the run in that folder, bit for bit; also with levels that it was not to make.
+            recipe (dict): of what JSON holds: kept in run.json and, with the seed of each, in the sounds.
             progress (bool): show a bar for each level; None shows it in a terminal or notebook.
             callback (callable): called with level, steps done and steps in all; returning False ends the run.
 
@@ -284,11 +298,13 @@ class JukeboxModel(Single):
             alignment.alignment_place(self.config.prior_configs[0])  # refused before hours of work
         asked = {name: value for name, value in locals().items() if name in settings.DEFAULTS}
         if resume and seed is None:
-            asked["seed"] = (stored_facts(output_dir) or {}).get("seeds")
+            asked["seed"] = (run_of(output_dir) or {}).get("seeds")
         request = settings.resolve(self.config, self.priors.raws, music_tokens, labels, sample_levels, asked)
-        run = self._run_folder(output_dir, request, resume) if save_results else None
+        run = self._run_folder(output_dir, request, resume, recipe) if save_results else None
         with alone() as interrupts:
             codes = list(request.codes)
+            for level in request.levels:  # of all, before the hours of the first
+                self.priors.check_room(level, min(request.batches[level], len(codes[0])))
             try:
                 for level in request.levels:
                     if level and compute_alignments:  # now, while the top prior is at hand, or the first to be opened
@@ -334,26 +350,43 @@ class JukeboxModel(Single):
             codes[level] = run.codes(level, codes[level])
         n_ctx, samples = self.config.prior_configs[level].n_ctx, len(codes[level])
         above = codes[level - 1] if level else None
-        steps = steps_left(request, level, codes[level].shape[1], samples)
-        if steps:
-            self.priors.check_room(level, min(request.batches[level], samples))
+        work = self._work(request, level, codes)
+        if work[0]:
+            size = min(request.batches[level], samples)
             usual = self.priors.usual(level, request.hops[level])
-            with LevelBar(level, steps, *watching) as bar:
+            taking = lambda: known_seconds(self.config.prior_configs[level], size)  # noqa: E731
+            later = lambda step, known: self._later(request, level, codes, step, known)  # noqa: E731
+            with LevelBar(level, work, taking, later, *watching) as bar:
                 graphs = lambda size: self.priors.graphs(level, size, usual)  # noqa: E731
-                for found in sample_level(graphs, request, level, codes[level], above, n_ctx, bar.tick):
+                for found in sample_level(graphs, request, level, codes[level], above, n_ctx, bar):
                     codes[level] = found
                     if run is not None:
                         run.keep(level, found)
-        if run is not None:
+        if run is not None and (work[0] or not run.heard(level)):
             run.keep(level, codes[level])
             sound = self.decode([np.zeros((samples, 0), np.int32)] * level + [codes[level]]).asnumpy()
             run.sound(level, sound[..., 0], self.config.sampling_rate)
 
-    def _run_folder(self, folder, request, resume):
+    def _work(self, request, level, codes):
+        """Steps and known positions that a level still takes, all batches together."""
+        have, samples = codes[level].shape[1], len(codes[level])
+        batches = -(-samples // min(request.batches[level], samples))
+        work = level_work(self.config.prior_configs[level], request.wanted[level], have, request.hops[level])
+        return tuple(batches * count for count in work)
+
+    def _later(self, request, level, codes, step, known):
+        """About how many seconds the levels after one take, from those of its steps and known positions: both go by
+        the size of the prior."""
+        sizes, seconds = list(map(step_products, self.config.prior_configs)), 0.0
+        for after in (one for one in request.levels if one > level):
+            steps, positions = self._work(request, after, codes)
+            seconds += (steps * step + positions * known) * sizes[after] / sizes[level]
+        return seconds
+
+    def _run_folder(self, folder, request, resume, recipe):
         """The folder of a run, with room for its codes and the sound of each level."""
-        size = len(request.seeds) * 4 * (sum(request.wanted) + request.length * len(request.levels))
-        end = self.config.vqvae_config.nb_discrete_codes
-        return RunFolder(folder, facts_of(request, self._digest()), end, size, resume)
+        size, end = bytes_of(request), self.config.vqvae_config.nb_discrete_codes
+        return RunFolder(folder, facts_of(request, self._digest()), request.codes, end, size, resume, recipe)
 
     def _digest(self):
         """What tells this model from others: its numbers, its files, its config and its codebooks."""

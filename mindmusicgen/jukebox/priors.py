@@ -30,8 +30,7 @@ class Priors:
         self.model, self.config = model, model.config
         self.found, self.made = {}, {}  # priors by level, graphs by (level, samples)
         self.eager = frozenset()  # levels whose graphs are not compiled
-        hops = model.vqvae.hops
-        self.raws = [hops[self.config.nb_priors - 1 - level] for level in range(self.config.nb_priors)]
+        self.raws = self.config.raws
 
     def __len__(self):
         return self.config.nb_priors

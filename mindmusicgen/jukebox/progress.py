@@ -3,28 +3,34 @@
 import time
 
 from ..language import said
+from ..runtime.compiled import watchers
 from ..runtime.progress import progress_bar, someone_watches
 from ..runtime.telling import tell
 
 MEASURED = 24  # steps after the first chunk, which compiles, from which the time that is left is told
+WORTH_TELLING = 60.0  # seconds that a level takes, when no bar is shown
 
 
 class LevelBar:
-    """Context that counts the steps of a level, shows them, and asks for the interrupt key.
+    """Context that counts the steps of a level, shows them, tells what is left, and asks for the interrupt key.
 
     Args:
         level (int): the prior's number.
-        steps (int): that the level takes.
+        work (tuple[int]): its steps, and the known positions that its windows take up: see `estimates.level_work`.
+        known_seconds (callable): without arguments: about how long one of those takes, until it has been measured.
+        later (callable): from the seconds of a step and of a known position to those of the levels after this one.
         show (bool): whether to show a bar; None asks `someone_watches`.
         interrupts (Interrupts): asked for the interrupt key.
         callback (callable): called with level, steps done and steps in all after every chunk; False stops the run.
     """
 
-    def __init__(self, level, steps, show, interrupts, callback=None):
-        self.level, self.steps, self.interrupts, self.callback = level, steps, interrupts, callback
-        self.done, self.began, self.told, self.counted, self.shown = 0, None, False, 0, show
+    def __init__(self, level, work, known_seconds, later, show, interrupts, callback=None):
+        self.level, (self.steps, self.known), self.later = level, work, later
+        self.interrupts, self.callback, self.known_seconds, self.show = interrupts, callback, known_seconds, show
+        self.done, self.counted, self.taken, self.guess = 0, 0, 0.0, None
+        self.told, self.compiling, self.last = False, False, None
         self.bar = progress_bar(
-            total=steps,
+            total=self.steps,
             desc=f"level {level}",
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} codes [{elapsed}<{remaining}{postfix}]",
             disable=not (someone_watches() if show is None else show),
@@ -32,10 +38,23 @@ class LevelBar:
         )
 
     def __enter__(self):
+        watchers.append(self._compiles)
         return self
 
     def __exit__(self, *error):
+        watchers.remove(self._compiles)
         self.bar.close()
+
+    def _compiles(self, kept):
+        self.compiling = True
+
+    def begun(self, positions):
+        """A window has taken up so many known positions."""
+        now = time.monotonic()
+        if positions and self.last is not None and not self.compiling:
+            self.guess = (now - self.last) / positions
+        self.known -= positions
+        self.compiling, self.last = False, now
 
     def tick(self, made):
         """So many steps are done.
@@ -45,21 +64,29 @@ class LevelBar:
             KeyboardInterrupt: if the user interrupts.
         """
         self.interrupts.check()
-        self.done += made
         now = time.monotonic()
-        if self.began is None:  # the first chunk compiled
-            self.began, self.counted = now, self.done
-        elif self.done - self.counted >= MEASURED:
-            self._tell((now - self.began) / (self.done - self.counted) * (self.steps - self.done))
+        if self.last is not None and not self.compiling:
+            self.counted, self.taken = self.counted + made, self.taken + now - self.last
+        self.done, self.compiling, self.last = self.done + made, False, now
+        if self.counted >= MEASURED:
+            self._tell()
         self.bar.update(made)
         if self.callback is not None and self.callback(self.level, self.done, self.steps) is False:
             raise Stopped
 
-    def _tell(self, left):
+    def _tell(self):
+        if self.guess is None:
+            self.guess = self.known_seconds() if self.known else 0.0
+        step = self.taken / self.counted
+        left = step * (self.steps - self.done) + self.guess * self.known
         end = time.strftime("%a %H:%M", time.localtime(time.time() + left))
         self.bar.set_postfix_str(f"until {end}", refresh=False)
-        if not self.told and not self.bar.disable:
-            tell(said(f"level {self.level}: {self.steps} steps, about {left / 60:.0f} min, until {end}"), error=True)
+        watched = not self.bar.disable or self.show is None and left >= WORTH_TELLING
+        if not self.told and watched:
+            line = said(f"level {self.level}: {self.steps} steps, about {left / 60:.0f} min, until {end}")
+            rest = self.later(step, self.guess)
+            more = said(f"; the levels after it about {rest / 60:.0f} min more") if rest else ""
+            tell(line + more, error=True)
         self.told = True
 
 

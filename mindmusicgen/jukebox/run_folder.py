@@ -1,8 +1,10 @@
 """A run on disk: what it was asked for, the codes after every window, and what each level sounds like.
 
-A run that was interrupted, however hard, goes on from its last window with the numbers it would have had.
+A run that was interrupted, however hard, goes on from its last window with the numbers it would have had. One that made
+the top level alone goes on with the others.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -10,12 +12,12 @@ import os
 import numpy as np
 
 from ..audio import write_audio
-from ..checkpoint.json_file import read_json
 from ..errors import InputError, clip, shown
 from ..runtime.files import check_folder, whole_file
 from ..runtime.telling import quoted
+from ..sound.recipe import RUN, bare_name, recipe_comment, run_of
 
-RUN, CODES = "run.json", "codes.npy"
+CODES, GIVEN = "codes.npy", "given.npz"
 SAMPLE = "sample_{}.wav"
 
 
@@ -40,7 +42,6 @@ def facts_of(request, model):
         "model": model,
         "labels": labels,
         "given_codes": digest(*request.codes),
-        "levels": list(request.levels),
         "codes": list(map(int, request.wanted)),
         "total_length": request.total_length,
         "offset": request.offset,
@@ -58,22 +59,26 @@ class RunFolder:
     Args:
         folder (str): made if it is not there.
         facts (dict): from `facts_of`.
+        given (list[numpy.ndarray]): the codes that the run begins with, [samples, n] of each level; n may be 0.
         end (int): how many codes there are.
         size (int): bytes that the run will take.
         resume (bool): go on with the run that lies there, if one does.
+        recipe (dict): kept in run.json, and in the sounds.
 
     Raises:
         InputError: if it cannot be written, holds an unfinished run and is not to be resumed, or one of another model
             or other settings.
     """
 
-    def __init__(self, folder, facts, end, size, resume=False):
+    def __init__(self, folder, facts, given, end, size, resume=False, recipe=None):
         if not isinstance(folder, (str, os.PathLike)):
             raise InputError(f"output_dir is {shown(folder)}; expected a folder's path")
-        self.folder, self.facts, self.end = os.fspath(folder), facts, end
+        self.folder, self.facts, self.end, self.recipe = os.fspath(folder), facts, end, recipe
         check_folder(self.folder, "output", size)
-        found = stored_facts(self.folder)
+        found = run_of(self.folder)
         self.resumed = bool(resume and found)
+        if self.resumed:
+            self.recipe = found.get("recipe", recipe)
         if found and resume:
             for name, value in facts.items():
                 if found.get(name) != value:
@@ -82,20 +87,25 @@ class RunFolder:
                         "with, or give another folder"
                     )
         elif found and not found.get("finished"):
-            raise InputError(
-                f"{quoted(self.folder)} holds a run that has not ended; resume=True goes on with it, or give "
-                "another folder"
-            )
+            raise in_the_way(self.folder)
         os.makedirs(self.folder, exist_ok=True)
         if not self.resumed:
-            for level in facts["levels"]:  # first: killed in between, a run must not find another's codes
-                path = self._file(level, CODES)
-                if os.path.exists(path):
-                    os.remove(path)
-            self._write(False)
+            self._begin(given)
+        self._write(False)
+
+    def _begin(self, given):
+        """Make room: killed in between, a run must not find another's codes."""
+        old = [self._file("*", name) for name in (CODES, SAMPLE.format("*"))] + [os.path.join(self.folder, GIVEN)]
+        root = glob.escape(self.folder)
+        for pattern in old:
+            for path in glob.glob(root + pattern[len(self.folder) :]):
+                os.remove(path)
+        if any(one.size for one in given):
+            self._save(os.path.join(self.folder, GIVEN), lambda file: np.savez(file, *given))
 
     def _write(self, finished):
-        text = json.dumps(self.facts | {"finished": finished}, indent=1)
+        made = self.facts | {"finished": finished} | ({"recipe": self.recipe} if self.recipe else {})
+        text = json.dumps(made, indent=1)
         self._save(os.path.join(self.folder, RUN), lambda file: file.write(text.encode()))
 
     def _save(self, path, write):
@@ -105,11 +115,12 @@ class RunFolder:
             InputError: if that fails, such as on a full disk.
         """
         try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             with whole_file(path) as partial, open(partial, "wb") as file:
                 write(file)
         except OSError as error:
             raise InputError(
-                f"{path} cannot be written ({error.strerror}); make room, and resume=True goes on"
+                f"{path} cannot be written ({error.strerror}); make room, and resume=True, or --resume, goes on"
             ) from error
 
     def _file(self, level, name):
@@ -141,23 +152,71 @@ class RunFolder:
 
     def keep(self, level, codes):
         """Write the codes of a level so far, [samples, n] int32."""
-        path = self._file(level, CODES)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        self._save(path, lambda file: np.save(file, codes))
+        self._save(self._file(level, CODES), lambda file: np.save(file, codes))
+
+    def heard(self, level):
+        """Whether the sounds of a level, which is complete, are there already."""
+        return self.resumed and all(
+            os.path.exists(self._file(level, SAMPLE.format(i))) for i in range(len(self.facts["seeds"]))
+        )
 
     def sound(self, level, audio, rate):
         """Write what a level sounds like: sample_0.wav, sample_1.wav, ... of [samples, n] float32."""
-        for i, row in enumerate(audio):
-            path = self._file(level, SAMPLE.format(i))
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            write_audio(path, np.clip(row, -1, 1), rate)
+        for i, (row, seed) in enumerate(zip(audio, self.facts["seeds"], strict=True)):
+            comment = recipe_comment(piece_recipe(self.recipe, seed)) if self.recipe else None
+            write_audio(self._file(level, SAMPLE.format(i)), np.clip(row, -1, 1), rate, comment=comment)
 
     def finish(self):
         """Say that the run has ended."""
         self._write(True)
 
 
-def stored_facts(folder):
-    """What run.json of a folder says, or None without one."""
-    path = os.path.join(folder, RUN)
-    return read_json(path) if os.path.exists(path) else None
+def bytes_of(request):
+    """About how many bytes a run takes: codes, and the sound of each level."""
+    return len(request.seeds) * (4 * sum(request.wanted) + 2 * request.length * len(request.levels))
+
+
+def in_the_way(folder):
+    """The InputError for a folder with a run that has not ended."""
+    return InputError(
+        f"{quoted(folder)} holds a run that has not ended; resume=True, or --resume, goes on with it; or give another "
+        "folder"
+    )
+
+
+def piece_recipe(recipe, seed):
+    """The recipe of one piece of a run: for its file, which may be shared, so that it names no folders."""
+    shared = {name: value for name, value in recipe.items() if name != "copies"} | {"seed": seed}
+    return shared | {"model": bare_name(shared["model"])} if "model" in shared else shared
+
+
+def given_codes(folder, count):
+    """The codes that a run began with, [samples, n] int32 of each level; None if it began with nothing.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    path = os.path.join(folder, GIVEN)
+    if not os.path.exists(path):
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[f"arr_{level}"] for level in range(count)]
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds
+        raise InputError(f"{path} cannot be read ({clip(error, 80)}); begin the run again") from error
+
+
+def made_codes(folder, count):
+    """The codes that a run has made so far, [samples, n] of each level, None for a level that it has not begun.
+
+    Raises:
+        InputError: if one cannot be read.
+    """
+    made = []
+    for level in range(count):
+        path = os.path.join(folder, f"level_{level}", CODES)
+        try:
+            made.append(np.load(path, allow_pickle=False) if os.path.exists(path) else None)
+        except Exception as error:
+            raise InputError(f"{path} cannot be read ({clip(error, 80)}); make the run again") from error
+    return made

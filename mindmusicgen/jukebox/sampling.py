@@ -60,7 +60,7 @@ def rows_of(window, rows):
     return type(window)(**chosen, total_length=window.total_length, offset=window.offset, length=window.length)
 
 
-def sample_window(graphs, request, level, span, codes, above, rows, tick):
+def sample_window(graphs, request, level, span, codes, above, rows, watch):
     """The new codes of one window for some samples.
 
     Args:
@@ -70,7 +70,7 @@ def sample_window(graphs, request, level, span, codes, above, rows, tick):
         span (tuple[int]): the window's first code, and the one behind its last.
         codes, above (numpy.ndarray): of this level and the one above, [B, n] int32, of all samples.
         rows (numpy.ndarray): which samples; one that is named twice fills the batch up.
-        tick (callable): called with how many codes were made, after each chunk.
+        watch (LevelBar): told how many known codes were taken up, then after each chunk how many were made.
 
     Returns:
         numpy.ndarray: [B, new] int32.
@@ -79,21 +79,22 @@ def sample_window(graphs, request, level, span, codes, above, rows, tick):
     window = rows_of(request.labels[level].window(start, request.total_length, request.offset), rows)
     upper = upper_codes(above[rows], start, prior.n_ctx, prior.cond_downsample) if level else None
     ids, position = graphs.begin(window, upper, codes[rows, start:])
+    watch.begun(position)
     drawn = np.stack([uniforms(request.seeds[row], level, have, end - have) for row in rows], 1)
     made = []
     total = prior.config.music_vocab_size + prior.shift
     for columns in graphs.steps(ids, position, end - have, drawn, filters(request, level, total)):
         made.append(columns)
-        tick(len(columns))
+        watch.tick(len(columns))
     return np.maximum(np.concatenate(made).T - prior.shift, 0).astype(np.int32)  # a drawn character counts as code 0
 
 
-def sample_level(graphs_for, request, level, codes, above, n_ctx, tick):
+def sample_level(graphs_for, request, level, codes, above, n_ctx, watch):
     """All windows of a level.
 
     Args:
         graphs_for (callable): from a number of samples to the `PriorGraphs` for it.
-        request, level, codes, above, tick: as in `sample_window`.
+        request, level, codes, above, watch: as in `sample_window`.
         n_ctx (int): codes of a window.
 
     Yields:
@@ -105,13 +106,7 @@ def sample_level(graphs_for, request, level, codes, above, n_ctx, tick):
         made = []
         for first in range(0, count, size):
             rows = np.minimum(np.arange(first, first + size), count - 1)
-            found = sample_window(graphs_for(size), request, level, span, codes, above, rows, tick)
+            found = sample_window(graphs_for(size), request, level, span, codes, above, rows, watch)
             made.append(found[: count - first])
         codes = np.concatenate([codes, np.concatenate(made)], 1)
         yield codes
-
-
-def steps_left(request, level, have, samples):
-    """How many steps a level still takes, all batches together."""
-    batches = -(-samples // min(request.batches[level], samples))
-    return max(request.wanted[level] - have, 0) * batches

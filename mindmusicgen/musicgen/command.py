@@ -13,6 +13,7 @@ from ..auto import AutoProcessor, kind_of, model_class
 from ..checkpoint.fingerprint import checked_fingerprint
 from ..codes_file import load_codes
 from ..errors import InputError
+from ..families import SINGERS
 from ..runtime.files import check_room
 from ..runtime.telling import quoted
 from ..sound.recipe import bare_name
@@ -23,7 +24,7 @@ MELODY = "musicgen_melody"
 OTHERS = {  # words of a job that are of no use here, by whose they are
     "models such as ucsd-reach/musicldm": ("steps", "scheduler"),
     "models that speak, such as suno/bark-small": ("voice", "long", "save_voice"),
-}
+} | SINGERS
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from .. import __version__
 from ..arguments import number, resolve_seeds
 from ..checkpoint.fingerprint import checked_fingerprint
 from ..errors import InputError
+from ..families import SINGERS
 from ..language import said
 from ..runtime.progress import announce
 from ..sound.recipe import bare_name
@@ -16,7 +17,7 @@ from .schedulers import SHORT, open_scheduler
 
 OF_CODES = "max_new_tokens extend_stride audio melody codes plot temperature top_k top_p greedy quantization"
 OF_CODES += " voice long save_voice"
-OTHERS = {"models of codes, such as facebook/musicgen-small": tuple(OF_CODES.split())}  # words of no use here
+OTHERS = {"models of codes, such as facebook/musicgen-small": tuple(OF_CODES.split())} | SINGERS  # words of no use here
 
 
 @dataclass(frozen=True)

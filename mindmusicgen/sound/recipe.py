@@ -1,10 +1,13 @@
-"""How a piece was made, kept in its file as a comment."""
+"""How a piece was made, kept in its file as a comment; and how a run of hours was begun, kept in its folder."""
 
 import hashlib
 import json
 import os
 import re
 
+from ..checkpoint.json_file import read_json
+
+RUN = "run.json"  # in the folder of a run: what decides its codes, whether it has ended, and its recipe
 LONGEST_TEXT = 600  # bytes of a text in a recipe
 LONGEST_COMMENT = 2000  # bytes: libsndfile silently leaves out a .wav file's comment of 2,048 or more
 SHORTENED = re.compile(r"\.\.\. \(\d+ characters, SHA-256 [0-9a-f]{64}\)$")
@@ -56,6 +59,16 @@ def recipe_of(comment):
     except (ValueError, RecursionError):
         return {}
     return recipe if isinstance(recipe, dict) else {}
+
+
+def run_of(folder):
+    """What run.json of a folder says, a dict; None without one.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    path = os.path.join(folder, RUN)
+    return read_json(path) if os.path.exists(path) else None
 
 
 def bare_name(value):

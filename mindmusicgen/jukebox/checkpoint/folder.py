@@ -9,7 +9,7 @@ import numpy as np
 from ...checkpoint import huggingface
 from ...checkpoint.config_file import check_weights, config_errors
 from ...checkpoint.shards import write_weights
-from ...checkpoint.source import as_folder, open_weights, resolve
+from ...checkpoint.source import OPENAI_LAYOUT, as_folder, open_weights, resolve
 from ...checkpoint.writing import whole_folder
 from ...errors import InputError, clip, shown
 from ...habits import changed_config, dtype_name, opening, saving
@@ -34,21 +34,28 @@ def open_folder(folder):
         InputError: if files are missing, damaged, or of another kind of model.
     """
     folder = as_folder(folder)
-    if openai_files.is_original(folder):
+    if folder.layout == OPENAI_LAYOUT:
         return openai_files.open_original(folder)
-    path, values = folder.file("config.json"), folder.json("config.json")
-    if values.get("model_type") != JukeboxConfig.model_type:
-        kind = clip(values.get("model_type"))
-        raise InputError(f"{path} describes a {kind!r} model; expected model_type {JukeboxConfig.model_type!r}")
-    with config_errors(path, "used"):
-        config = JukeboxConfig.from_dict(values, path)
-    tensors = open_weights(folder)
+    config, tensors = load_config(folder), open_weights(folder)
     parts = re.compile(r"(vqvae|priors\.\d+)\.")
     extra = [name for name in sorted(tensors) if not parts.match(name)]
     extra += [f"priors.{n}.*" for n in _numbers(tensors) if n >= config.nb_priors]
     if extra:
         raise InputError(f"{folder} holds {clip(extra[0])}, which the model config.json describes does not have")
     return config, tensors
+
+
+def load_config(folder, cache_dir=None, local_files_only=False):
+    """The config of a whole model; arguments as in `open_folder`, the others are not used."""
+    folder = as_folder(folder)
+    if folder.layout == OPENAI_LAYOUT:
+        return openai_files.open_original(folder)[0]
+    path, values = folder.file("config.json"), folder.json("config.json")
+    if values.get("model_type") != JukeboxConfig.model_type:
+        kind = clip(values.get("model_type"))
+        raise InputError(f"{path} describes a {kind!r} model; expected model_type {JukeboxConfig.model_type!r}")
+    with config_errors(path, "used"):
+        return JukeboxConfig.from_dict(values, path)
 
 
 def _numbers(tensors):
@@ -60,7 +67,7 @@ def open_vqvae(cls, model, revision, cache_dir, local_files_only, habits):
     """`JukeboxVQVAE.from_pretrained`: out of a whole model's folder, or one of its own."""
     model, _, _, changes = opening(model, None, None, habits)
     folder = as_folder(resolve(model, revision, cache_dir, local_files_only))
-    original = openai_files.is_original(folder)
+    original = folder.layout == OPENAI_LAYOUT
     kind = None if original else folder.json("config.json").get("model_type")
     if kind == JukeboxVQVAEConfig.model_type:
         path = folder.file("config.json")

@@ -6,11 +6,12 @@ Each holds {'model': tensors, ...}; their names map one to one to Hugging Face's
 import os
 import re
 
+from ...checkpoint.source import OPENAI
 from ...checkpoint.torch_file import open_torch_file
 from ...errors import InputError
 from ..config import JukeboxConfig
 
-VQVAE, PRIOR = "vqvae.pth.tar", "prior_level_{}.pth.tar"
+VQVAE, PRIOR = *OPENAI, "prior_level_{}.pth.tar"
 UPSAMPLER = {
     "attention_pattern": "raw_column_previous_row_attention",
     "hidden_size": 1920,
@@ -80,11 +81,6 @@ PLAIN = (  # of a prior, in this order
     (r"\.w$", ".weight"),
     (r"\.b$", ".bias"),
 )
-
-
-def is_original(folder):
-    """Whether a folder holds the original program's files."""
-    return os.path.isfile(os.path.join(folder, VQVAE))
 
 
 def hugging_face_name(name):

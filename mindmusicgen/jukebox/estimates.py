@@ -1,0 +1,57 @@
+"""How long sampling takes: what a level has to do, and how fast this machine does it, measured or from sizes alone."""
+
+import time
+
+import numpy as np
+from mindspore import Tensor
+
+from ..models.layers import Linear
+from .labels import window_starts
+
+ROWS = 256  # positions of the product that is timed: enough to be bound by computing, as whole windows are
+BESIDES = 1.15  # what a prefill takes, to its products alone: norms, softmax, additions
+
+
+def level_work(config, wanted, have, hop):
+    """What a prior has to do for one batch.
+
+    Args:
+        config (JukeboxPriorConfig): of the prior.
+        wanted, have (int): codes of the piece, and those that are there.
+        hop (int): codes by which windows move.
+
+    Returns:
+        int: steps. int: positions that are known when their window begins, all windows together.
+    """
+    steps, known, before = max(wanted - have, 0), 0, config.positions - config.n_ctx
+    starts = window_starts(wanted, config.n_ctx, hop) if wanted >= config.n_ctx else [0]
+    for start in starts:
+        end = min(start + config.n_ctx, wanted)
+        if end > have:
+            known += before + max(have - start, 0)
+            have = end
+    return steps, known
+
+
+def layer_products(config):
+    """Multiplications of a position in all layers of a transformer, attention among positions aside."""
+    each = 4 * config.attention_multiplier + 2 * config.mlp_multiplier
+    return int(config.num_layers * each * config.hidden_size**2)
+
+
+def step_products(config):
+    """The same of a step, with its head: also how many weights a step reads."""
+    ids = config.music_vocab_size + (config.lyric_vocab_size if config.is_encoder_decoder else 0)
+    return layer_products(config) + ids * config.hidden_size
+
+
+def known_seconds(config, samples):
+    """Seconds that each known position takes at the beginning of a window, measured on one product of its size."""
+    width = config.hidden_size
+    product, x = Linear(width, width), Tensor(np.ones((ROWS, width), np.float32))
+    taken = []
+    for _ in range(3):  # the first is slower
+        started = time.perf_counter()
+        product(x).asnumpy()
+        taken.append(time.perf_counter() - started)
+    return BESIDES * min(taken) / ROWS * layer_products(config) / width**2 * samples
