@@ -17,14 +17,15 @@ def packed(codes, raws):
     """One array of the levels that there are.
 
     Args:
-        codes (list[numpy.ndarray]): [B, n] of each level, the top first; those at the end may be empty.
+        codes (list[numpy.ndarray]): [B, n] of each level, the top first; those that are not complete are left out.
         raws (list[int]): samples of a code of each.
 
     Returns:
         numpy.ndarray: [B, rows, frames] int32.
     """
     frames = codes[0].shape[1]
-    there = [(one, raws[0] // raw) for one, raw in zip(codes, raws, strict=False) if one.shape[1]]
+    there = [(one, raws[0] // raw) for one, raw in zip(codes, raws, strict=False)]
+    there = [(one, ratio) for one, ratio in there if one.shape[1] == frames * ratio]
     rows = [one.reshape(len(one), frames, ratio).transpose(0, 2, 1) for one, ratio in there]
     return np.concatenate(rows, 1).astype(np.int32)
 

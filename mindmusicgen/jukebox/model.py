@@ -392,5 +392,5 @@ class JukeboxModel(Single):
         """What tells this model from others: its numbers, its files, its config and its codebooks."""
         books = [one.codebook.asnumpy() for one in self.vqvae.bottleneck.level_blocks]
         files = fingerprint(self.folder) if self.folder else ""
-        text = repr((str(self.dtype), files, sorted(self.config.to_dict().items()))).encode()
+        text = repr((str(self.dtype), self.quantization, files, sorted(self.config.to_dict().items()))).encode()
         return digest(np.frombuffer(text, np.uint8), *books)

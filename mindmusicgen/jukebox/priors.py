@@ -114,5 +114,6 @@ class Priors:
         if room is not None and needed > room:
             raise InputError(
                 f"prior {level} with {samples} samples needs {needed / 1e9:.1f} GB of memory and {where} has "
-                f"{room / 1e9:.1f}; make fewer samples at once with max_batch_size and lower_batch_size"
+                f"{room / 1e9:.1f}; make fewer samples at once with max_batch_size and lower_batch_size, or "
+                "--batch-size"
             )
