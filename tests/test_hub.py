@@ -7,6 +7,7 @@ import errno
 import fnmatch
 import json
 import os
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -202,3 +203,38 @@ def test_a_processor_fetches_no_weights(hub):
     assert MusicgenProcessor.from_pretrained("someone/model").sampling_rate == 32000
     assert set(hub.fetched) == set(SMALL)
     assert MusicgenProcessor.from_pretrained("someone/model", local_files_only=True)
+
+
+class TestSizes:
+    """How much is downloaded is said before it begins."""
+
+    @pytest.fixture
+    def sized(self, hub, monkeypatch):
+        in_shards(hub)
+
+        def sizes(_, model, paths, revision=None):
+            return [SimpleNamespace(path=path, size=7 * 10**9) for path in paths]
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "get_paths_info", sizes)
+        return hub
+
+    def test_it_is_told(self, sized, capsys):
+        resolve("openai/jukebox-1b-lyrics")
+        assert "downloading openai/jukebox-1b-lyrics: 14.0 GB" in capsys.readouterr().err
+
+    def test_what_is_there_already_does_not_count(self, sized, capsys):
+        sized.folder.mkdir()
+        (sized.folder / SAFE[0]).write_bytes(b"weights")
+        resolve("some/model")
+        assert "downloading some/model: 7.0 GB" in capsys.readouterr().err
+
+    def test_too_little_room_is_told_before(self, sized, monkeypatch):
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9))
+        with pytest.raises(InputError, match="the download of some/model needs 14000 MB and .* has 1000 left"):
+            resolve("some/model")
+        assert not set(SAFE) & set(sized.fetched)
+
+    def test_a_hub_that_does_not_say_gives_its_files(self, hub, capsys):
+        in_shards(hub)
+        resolve("some/model")
+        assert set(SAFE) <= set(hub.fetched) and "downloading" not in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """From a model's name to files on disk: a local folder, or a hub id that is downloaded once and cached."""
 
+import contextlib
 import copy
 import errno
 import glob
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from ..errors import InputError, clip, shown
 from ..language import said
+from ..runtime.files import check_room
 from ..runtime.interrupt import blocked
 from ..runtime.progress import announce
+from ..runtime.telling import tell
 from .json_file import read_json
 from .safetensors_file import open_safetensors
 from .torch_file import open_torch_file
@@ -39,6 +42,7 @@ OPENAI_LAYOUT = "openai"
 AUDIOCRAFT_PARTS = ("t5", "encodec")  # subfolders beside them, for what those files only name
 SMALL_FILES = (".json", ".model", ".txt")
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+LARGE = 1e9  # bytes of a download that everybody is told of
 PATIENCE = 7.0  # seconds for the hub's first answer; alone, its library tries for half a minute and more
 MIRROR = "give a local folder, or set HF_ENDPOINT to a mirror such as https://hf-mirror.com"
 
@@ -148,6 +152,8 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
     if not local_files_only:
         try:
             return ModelFolder(_download(model, options, weights), {"repo_id": model, **options})
+        except InputError:
+            raise
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             where = f" at revision {revision!r}" if revision else ""
             raise InputError(
@@ -199,14 +205,35 @@ def _download(model, options, weights):
     parts = ("", *(DIFFUSERS_PARTS if diffusers else AUDIOCRAFT_PARTS))
     folder = fetch([name for name in names if name.endswith(SMALL_FILES) and _parent(name) in parts])
     if diffusers and weights:
-        fetch([file for part in DIFFUSERS_PARTS for file in _weights(names, folder, part + "/")])
+        chosen = [file for part in DIFFUSERS_PARTS for file in _weights(names, folder, part + "/")]
+        _say_size(model, options["revision"], folder, chosen)
+        fetch(chosen)
     elif weights or weights_form(names) is None:  # audiocraft's settings are in its weights
         chosen = _weights(names, folder)
+        _say_size(model, options["revision"], folder, chosen)
         last = [name for name in chosen if not _parent(name) and name != AUDIOCRAFT[1]]
         if len(last) < len(chosen):  # what is opened first comes last
             fetch([name for name in chosen if name not in last])
         fetch(last)
     return folder
+
+
+def _say_size(model, revision, folder, names):
+    """Say how much is about to be downloaded, and refuse what the disk has no room for.
+
+    Raises:
+        InputError: if it has not.
+    """
+    from huggingface_hub import HfApi
+
+    left, size = [name for name in names if not os.path.exists(os.path.join(folder, name))], 0
+    with contextlib.suppress(Exception):  # a hub that does not say it may give the files all the same
+        found = _within(PATIENCE, lambda: HfApi().get_paths_info(model, left, revision=revision))
+        size = sum(one.size for one in found)
+    if size >= LARGE:
+        tell(said(f"downloading {model}: {size / 1e9:.1f} GB"), error=True)
+    if size:
+        check_room(folder, f"the download of {model}", size)
 
 
 def _within(seconds, ask):

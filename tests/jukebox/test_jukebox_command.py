@@ -3,6 +3,9 @@
 import copy
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +303,58 @@ def test_convert_writes_a_folder_that_opens(run, folder):
     pairs = zip(model.priors[1].get_parameters(), before.priors[1].get_parameters(), strict=True)
     assert all(np.allclose(a.asnumpy(), b.asnumpy(), atol=1e-3) for a, b in pairs)
     assert all(Path("copy", name).exists() for name in FILES.values())
+
+
+KILLED = """
+import os, signal, sys
+from mindmusicgen import cli
+from mindmusicgen.jukebox import priors, run_folder
+from mindmusicgen.jukebox.decode_loop import PriorGraphs
+
+priors.PriorGraphs = lambda prior, samples, usual, eager: PriorGraphs(prior, samples, usual, True)
+end, left = sys.argv.pop(1), int(sys.argv.pop(1))
+save = run_folder.RunFolder._save
+
+def killed(self, path, write):
+    global left
+    left -= path.endswith(end)
+    save(self, path, write if left else lambda file: (write(file), os.kill(os.getpid(), signal.SIGKILL)))
+
+run_folder.RunFolder._save = killed
+cli.main(sys.argv[1:])
+"""
+
+
+LONG = [*SONG, "-s", "5", "-d", str(40.5 * 128 / 44100)]
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A song of several windows at each level, that nothing interrupted."""
+    made = str(tmp_path_factory.mktemp("whole") / "whole")
+    assert cli.main(["generate", "-m", folder, *LONG, "-o", made]) == 0
+    return made
+
+
+@pytest.mark.parametrize(
+    "file, number", [("run.json", 1), ("level_0/codes.npy", 2), ("level_1/codes.npy", 3), ("level_2/codes.npy", 2)]
+)
+def test_a_killed_run_goes_on_bit_for_bit(run, folder, whole, file, number):
+    """Killed within the writing of a file; 40 codes of the top level are three windows, and 160 and 640 below."""
+    words = ["generate", "-m", folder, *LONG]
+    killed = subprocess.run([sys.executable, "-c", KILLED, file, str(number), *words, "-o", "song"], timeout=200)
+    assert killed.returncode == -signal.SIGKILL and len(list(Path("song").rglob(".mindmusicgen-*"))) == 1
+    assert not Path("song/song.wav").exists()
+    if file == "run.json":  # nothing is lost: it had not begun
+        assert "holds no run to go on with" in run("generate", "--resume", "-o", "song")[1]
+        assert run(*words, "-o", "song", "--levels", 1)[0] == 0
+    else:
+        assert "has not ended; --resume goes on" in run(*words, "-o", "song")[1]
+        made = np.load(Path("song", file)) if number > 1 else np.zeros((1, 0))
+        assert 0 < made.shape[1] < 640
+    assert run("generate", "--resume", "-o", "song")[0] == 0
+    assert same_codes("song", whole) and sounds_of("song") == sounds_of(whole)
+    assert not list(Path("song").rglob(".mindmusicgen-*"))
 
 
 class TestBatch:
