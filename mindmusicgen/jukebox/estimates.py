@@ -5,11 +5,9 @@ import time
 import numpy as np
 from mindspore import Tensor
 
-from ..models.layers import Linear
 from .labels import window_starts
 
-ROWS = 256  # positions of the product that is timed: enough to be bound by computing, as whole windows are
-BESIDES = 1.15  # what a prefill takes, to its products alone: norms, softmax, additions
+PROBED = 192  # positions that are timed: enough to be bound by computing, as whole windows are
 
 
 def level_work(config, wanted, have, hop):
@@ -45,13 +43,17 @@ def step_products(config):
     return layer_products(config) + ids * config.hidden_size
 
 
-def known_seconds(config, samples):
-    """Seconds that each known position takes at the beginning of a window, measured on one product of its size."""
-    width = config.hidden_size
-    product, x = Linear(width, width), Tensor(np.ones((ROWS, width), np.float32))
-    taken = []
-    for _ in range(3):  # the first is slower
+def known_seconds(graphs):
+    """Seconds that each known position takes at the beginning of a window, measured on a few, before there is any.
+
+    Args:
+        graphs (PriorGraphs): of a prior, whose buffers hold nothing yet.
+    """
+    rows = next((rows for rows in graphs.buckets if rows * graphs.row >= PROBED), graphs.buckets[-1])
+    count = min(PROBED, rows * graphs.row)
+    ids = Tensor(np.zeros((graphs.samples, rows * graphs.row), np.int32))
+    for _ in range(2):  # the first may compile
         started = time.perf_counter()
-        product(x).asnumpy()
-        taken.append(time.perf_counter() - started)
-    return BESIDES * min(taken) / ROWS * layer_products(config) / width**2 * samples
+        graphs.prefill(ids, Tensor(np.array([count], np.int32))).asnumpy()
+    taken = time.perf_counter() - started
+    return taken / (count if len(graphs.buckets) == 1 else rows * graphs.row)

@@ -32,6 +32,7 @@ from .sampling import sample_level
 from .tokenizer import FILES, JukeboxTokenizer
 from .vqvae import JukeboxVQVAE, check_audio
 
+SMALL_PART = 0.1  # of known positions to steps, below which their time is not measured first
 LICENCE = "Jukebox's published weights and lists are for non-commercial use (openai/jukebox)"
 
 
@@ -354,10 +355,10 @@ class JukeboxModel(Single):
         if work[0]:
             size = min(request.batches[level], samples)
             usual = self.priors.usual(level, request.hops[level])
-            taking = lambda: known_seconds(self.config.prior_configs[level], size)  # noqa: E731
+            graphs = lambda size: self.priors.graphs(level, size, usual)  # noqa: E731
+            taking = known_seconds(graphs(size)) if work[1] > SMALL_PART * work[0] else 0.0
             later = lambda step, known: self._later(request, level, codes, step, known)  # noqa: E731
             with LevelBar(level, work, taking, later, *watching) as bar:
-                graphs = lambda size: self.priors.graphs(level, size, usual)  # noqa: E731
                 for found in sample_level(graphs, request, level, codes[level], above, n_ctx, bar):
                     codes[level] = found
                     if run is not None:

@@ -17,7 +17,7 @@ class LevelBar:
     Args:
         level (int): the prior's number.
         work (tuple[int]): its steps, and the known positions that its windows take up: see `estimates.level_work`.
-        known_seconds (callable): without arguments: about how long one of those takes, until it has been measured.
+        known_seconds (float): about how long one of those takes, until it has been measured in a window.
         later (callable): from the seconds of a step and of a known position to those of the levels after this one.
         show (bool): whether to show a bar; None asks `someone_watches`.
         interrupts (Interrupts): asked for the interrupt key.
@@ -26,8 +26,8 @@ class LevelBar:
 
     def __init__(self, level, work, known_seconds, later, show, interrupts, callback=None):
         self.level, (self.steps, self.known), self.later = level, work, later
-        self.interrupts, self.callback, self.known_seconds, self.show = interrupts, callback, known_seconds, show
-        self.done, self.counted, self.taken, self.guess = 0, 0, 0.0, None
+        self.interrupts, self.callback, self.guess, self.show = interrupts, callback, known_seconds, show
+        self.done, self.counted, self.taken = 0, 0, 0.0
         self.told, self.compiling, self.last = False, False, None
         self.bar = progress_bar(
             total=self.steps,
@@ -75,8 +75,6 @@ class LevelBar:
             raise Stopped
 
     def _tell(self):
-        if self.guess is None:
-            self.guess = self.known_seconds() if self.known else 0.0
         step = self.taken / self.counted
         left = step * (self.steps - self.done) + self.guess * self.known
         end = time.strftime("%a %H:%M", time.localtime(time.time() + left))

@@ -9,7 +9,7 @@ from ...runtime import device as devices
 from ...runtime import memory_limits
 from ...runtime.telling import printable
 from ..decode_loop import step_bytes
-from ..estimates import BESIDES, layer_products, level_work, step_products
+from ..estimates import layer_products, level_work, step_products
 from ..tokenizer import JukeboxTokenizer
 from .folder import load_config, open_folder
 from .openai_files import published
@@ -102,7 +102,7 @@ def time_for(config, length, batch=1, numbers="float32"):
         hop = max(int(config.hop_fraction[level] * prior.n_ctx), 1)
         steps, known = level_work(prior, wanted, 0, hop)
         size, each = step_products(prior), 2 * layer_products(prior) * batch / computing
-        taken.append(steps * max(WEIGHT_BYTES[numbers] * size / reading, each) + BESIDES * known * each)
+        taken.append(steps * max(WEIGHT_BYTES[numbers] * size / reading, each) + known * each)
     return taken
 
 
