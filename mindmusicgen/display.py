@@ -16,8 +16,9 @@ import numpy as np
 from matplotlib import font_manager, rcParams
 from matplotlib.figure import Figure
 
+from .arguments import number
 from .audio import read_audio
-from .errors import InputError
+from .errors import InputError, shown
 from .language import asked
 from .runtime.files import check_writable, whole_file
 from .runtime.telling import quoted
@@ -45,6 +46,7 @@ LABELS = {
         "decoder": "decoder\n{} layers, width {}\n{} codebooks\nof {} codes",
         "codec": "codec (EnCodec)\n1 frame = {} samples",
         "audio": "music\n{} samples a second",
+        "lyrics": "lyrics",
         "states": "a vector for\neach token",
         "frames": "{:g} frames of codes\na second",
     },
@@ -67,11 +69,13 @@ LABELS = {
         "decoder": "解码器\n{} 层，宽度 {}\n{} 个码本\n每个 {} 个编码",
         "codec": "编解码器（EnCodec）\n1 帧 = {} 个采样",
         "audio": "音乐\n每秒 {} 个采样",
+        "lyrics": "歌词",
         "states": "每个词元\n一个向量",
         "frames": "每秒 {:g} 帧\n编码",
     },
 }
 OF_MUSICGEN = ("plot_delay_pattern", "plot_stages")  # pictures that live with their family
+LETTERS = 64  # that can be read beside a picture
 QUIETEST = -80.0  # dB below the loudest point of a spectrogram that are still drawn
 BLUE, GREY, ORANGE = "#2f6fab", "#d9d9d9", "#f2a541"
 _language = "en"
@@ -259,6 +263,45 @@ def plot_piece(audio, rate, codes=None, frame_rate=50, title=None):
         _draw_codes(figure, axes[2], codes, frame_rate, label("codes"))
     if title:
         figure.suptitle(title)
+    return figure
+
+
+def plot_alignment(alignment, lyrics, seconds, title=None):
+    """Which characters of the lyrics a Jukebox looks at over time: darker is more.
+
+    Args:
+        alignment (Tensor | numpy.ndarray): [codes, characters], one of what `JukeboxModel.align` returns.
+        lyrics (str): as the model reads them, see `JukeboxTokenizer.clean_lyrics`: a character for each column.
+        seconds (float): how long the codes sound.
+        title (str): above the picture.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        InputError: if this is no alignment, or the lyrics have another length.
+    """
+    values = _array(alignment)
+    if values.ndim != 2 or not values.size or not np.issubdtype(values.dtype, np.floating):
+        raise InputError(
+            f"alignment has shape {values.shape} and type {values.dtype}; expected numbers, (codes, characters): of "
+            "several samples give one, as in alignments[0]"
+        )
+    if not isinstance(lyrics, str) or len(lyrics) != values.shape[1]:
+        raise InputError(
+            f"lyrics are {shown(lyrics)}; expected text of {values.shape[1]} characters, those of the alignment"
+        )
+    seconds = number("seconds", seconds, 0, above=True)
+    figure = Picture(height=min(max(0.1 * len(lyrics), 1.6), 5.2) + 0.6)
+    axes = figure.subplots()
+    extent = (0, seconds, len(lyrics) - 0.5, -0.5)
+    axes.imshow(values.T, aspect="auto", interpolation="nearest", cmap="Blues", vmin=0, extent=extent)
+    axes.set(xlabel=label("seconds"), ylabel=label("lyrics"), title=title or "")
+    letters = ["⏎" if letter == "\n" else letter for letter in lyrics]
+    if len(letters) <= LETTERS:
+        axes.set_yticks(range(len(letters)), letters, fontsize=7, family="monospace")
+    else:
+        axes.set_yticks([])
     return figure
 
 

@@ -48,6 +48,7 @@ LONGEST_FIRST = (
     "test_continuation",
     "test_jukebox_sampling",
     "test_jukebox_doctor",
+    "test_jukebox_solfa",
     "test_memory",
     "test_fuzz_checkpoints",
     "test_fuzz_files",

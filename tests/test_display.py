@@ -148,6 +148,24 @@ def test_a_piece_has_three_pictures_or_two(clip):
     assert "Codes" not in [axes.get_title() for axes in display.plot_piece(clip, RATE).axes]
 
 
+def test_an_alignment_is_drawn_as_it_is(capsys):
+    weights = np.random.default_rng(0).random((20, 8), np.float32)
+    axes = display.plot_alignment(weights, "do re\nmi", 2.5, "A title").axes[0]
+    assert np.array_equal(axes.images[0].get_array(), weights.T) and axes.get_title() == "A title"
+    assert axes.images[0].get_extent() == [0, 2.5, 7.5, -0.5]
+    assert [one.get_text() for one in axes.get_yticklabels()] == list("do re⏎mi")
+    assert len(display.plot_alignment(np.ones((4, 200), np.float32), "a" * 200, 1).axes[0].get_yticks()) == 0
+    for wrong, lyrics, seconds, sentence in (
+        (weights[None], "do re mi", 1, r"alignment has shape \(1, 20, 8\).*as in alignments\[0\]"),
+        (weights.astype(int), "do re mi", 1, "expected numbers"),
+        (weights, "do re", 1, "expected text of 8 characters"),
+        (weights, ["do"], 1, "lyrics are"),
+        (weights, "do re mi", 0, "seconds is 0"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            display.plot_alignment(wrong, lyrics, seconds)
+
+
 def letters(figure):
     """The texts in the cells of a delay pattern, [rows][columns]."""
     cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}

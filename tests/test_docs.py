@@ -21,6 +21,7 @@ PAGES = sorted(
         "scripts/benchmark",
         "mindmusicgen/demo",
         "mindmusicgen/fonts",
+        "mindmusicgen/jukebox/solfa",
         "mindmusicgen/musicldm/beats",
     )
     for path in (ROOT / place).glob("*.md")

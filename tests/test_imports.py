@@ -36,7 +36,15 @@ OLD_NAMES = {  # that programs and notebooks import: a file that hands on what l
 }
 PUBLIC = OLD_NAMES | {
     "notebook": ("begin",),
-    "display": ("player", "plot_waveform", "plot_spectrogram", "plot_codes", "plot_delay_pattern", "plot_stages"),
+    "display": (
+        "player",
+        "plot_waveform",
+        "plot_spectrogram",
+        "plot_codes",
+        "plot_alignment",
+        "plot_delay_pattern",
+        "plot_stages",
+    ),
     "exercises": ("check", "examine", "EXERCISES"),
     "ops.native": ("library_path", "why_not"),
     "errors": ("InputError",),

@@ -14,8 +14,8 @@ import build
 LESSONS = sorted(build.LESSONS.glob("*.md"))
 
 
-def test_there_are_ten_lessons():
-    assert [lesson.stem[:2] for lesson in LESSONS] == [f"{number:02}" for number in range(1, 11)]
+def test_there_are_eleven_lessons():
+    assert [lesson.stem[:2] for lesson in LESSONS] == [f"{number:02}" for number in range(1, 12)]
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)

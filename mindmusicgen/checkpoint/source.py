@@ -24,6 +24,7 @@ SHIPPED = {  # models that come with the package
     "demo": PACKAGE / "demo",
     "digits": PACKAGE / "bark" / "digits",
     "beats": PACKAGE / "musicldm" / "beats",
+    "solfa": PACKAGE / "jukebox" / "solfa",
 }
 DEMO = SHIPPED["demo"]
 NATIVE = "mindspore_model.safetensors"
@@ -119,7 +120,8 @@ def resolve(model, revision=None, cache_dir=None, local_files_only=False, weight
 
     Args:
         model (str | ModelFolder): a folder, a hub id such as facebook/musicgen-small, or the name of a model in
-            this package: "demo" plays music, "digits" says digits, "beats" drums.
+            this package: "demo" plays music, "digits" says digits, "beats" drums, "solfa"
+            sings do re mi.
         revision (str): branch, tag or commit on the hub.
         cache_dir (str): where downloads are kept; the hub library's own cache if None.
         local_files_only (bool): use the cache alone.

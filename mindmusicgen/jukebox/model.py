@@ -4,12 +4,14 @@ Artist, genres and lyrics become codes of the coarsest level (prior 0), these co
 and 2), and the finest sound. Lists of codes have the top level first. Dhariwal et al., arXiv:2005.00341.
 """
 
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
 from ..checkpoint.fingerprint import fingerprint
-from ..checkpoint.source import as_folder, resolve
+from ..checkpoint.source import SHIPPED, as_folder, resolve
 from ..dtypes import resolve_dtype
 from ..errors import InputError, shown
 from ..habits import changed_config, opening
@@ -114,7 +116,8 @@ class JukeboxModel(Single):
         folders.fill(made.vqvae, tensors, "vqvae.", folder)
         if all(folder.has(name) for name in FILES.values()):
             made.tokenizer = JukeboxTokenizer.from_pretrained(folder)
-        tell(said(LICENCE), error=True)
+        if Path(folder) not in SHIPPED.values():
+            tell(said(LICENCE), error=True)
         release_free_memory()
         return made
 

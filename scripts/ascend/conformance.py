@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import bark_pieces
+import jukebox_pieces
 import mindspore as ms
 import musicldm_pieces
 import numpy as np
@@ -103,7 +104,7 @@ def walk(model, dtypes, training=True):
             for path in Path(output, "condition").glob("*.mindir"):
                 found["condition"] += operations(path)
             with plain_operations():
-                for others in (bark_pieces, musicldm_pieces):
+                for others in (bark_pieces, musicldm_pieces, jukebox_pieces):
                     for piece, counted in others.walk(folder, dtype).items():
                         found[piece] += counted
         if training:
