@@ -71,7 +71,7 @@ class Down(nn.Cell):
 
 
 class Up(nn.Cell):
-    """Double time a few times: [B, N, C] -> [B, N * 2**doublings, C]; `weight` holds the residual blocks' matrices."""
+    """Double time a few times: [B, N, C] -> [B, N * 2**doublings, C]; `weight` holds matrices."""
 
     def __init__(self, config, channels, width, depth, doublings, descending, weight=ConvWeight):
         super().__init__()
@@ -81,7 +81,7 @@ class Up(nn.Cell):
         for i in range(doublings):
             blocks.append(Resnet(config, width, depth, descending, weight))
             out = width if i < doublings - 1 else channels
-            blocks.append(ConvTranspose1d(SYMMETRIC, width, out, 4, 2))
+            blocks.append(ConvTranspose1d(SYMMETRIC, width, out, 4, 2, weight))
         self.upsample_block = nn.CellList(blocks)
 
     @property

@@ -13,6 +13,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from ..errors import InputError
 from ..generation.sampling import choose, filter_logits
 from ..models.convolutions import time_slice
+from ..ops.memory import release_free_memory
 from ..runtime.compiled import WRITES_IN_PLACE, compiled, fingerprint
 from .attention import Kind, Places
 
@@ -55,6 +56,7 @@ class PriorGraphs(nn.Cell):
             for i, size in enumerate(net.sizes)
             for part in ("keys", "values")
         )
+        self.weights = net.inner_weights(self.buffers) if net.rings is not None else ()
         self.places = nn.CellList([Places(net.sizes[net.kinds.index(kind)], samples) for kind in net.used])
         self.start = buffer((samples, width), dtype, "start")
         self.conditions = buffer((samples * self.n_ctx, width), dtype, "conditions")
@@ -70,22 +72,21 @@ class PriorGraphs(nn.Cell):
             functions = (compiled(function, key) for function in functions)
         self.prepare, self.prefill, self.chunk = functions
 
-    def _prepare(self, artist, genres, lyrics, upper, total, absolute, relative):
-        """What the window is about goes into the buffers; arguments as in `labels.Window`, upper: [B, n] codes."""
+    def _prepare(self, artist, genres, lyrics, condition):
+        """What the window is about goes into the buffers; arguments as in `labels.Window`, condition: [B, n, W]."""
         prior, net = self.network, self.network.prior
         start = prior.metadata_embedding.start(artist, genres).astype(prior.dtype)
         self.assign(self.start, start)
-        condition = prior.condition(upper, total, absolute, relative)
         self.assign(self.conditions, condition.reshape(-1, prior.width))
         result = start.astype(ms.float32).sum() + condition.astype(ms.float32).sum()
         if prior.encoder is not None:
-            states = prior.encoder(lyrics)
+            states, length = prior.encoder(lyrics), artist[:1]
             self.assign(self.states, states)
             for i in self.crossing:
                 attention = net.layers[i].attn
                 keys, values = ops.split(attention.c_enc_kv(states), attention.width, 2)
-                result = ops.depend(result, attention.keep(keys, absolute, self.buffers[2 * i]))
-                result = ops.depend(result, attention.keep(values, absolute, self.buffers[2 * i + 1]))
+                result = ops.depend(result, attention.keep(keys, length, self.buffers[2 * i]))
+                result = ops.depend(result, attention.keep(values, length, self.buffers[2 * i + 1]))
             result = result + states.astype(ms.float32).sum()
         return result
 
@@ -93,7 +94,7 @@ class PriorGraphs(nn.Cell):
         """Known ids [B, T] int32, T whole rows, of which the first `length` [1] int32 are real, go into the buffers."""
         prior, count = self.network, ids.shape[1]
         if prior.prior.rings is not None:
-            return prior.prior.fill_at_once(ids, self.start, self.conditions, length, self.buffers).sum()
+            return prior.prior.fill_at_once(ids, self.start, self.conditions, length, self.weights).sum()
         condition = prior.everywhere(self.conditions.reshape(self.samples, self.n_ctx, -1))
         condition = time_slice(condition, 0, count) if count < self.positions else condition
         x = prior.prior.fill(ids, self.start, condition, self.states, length, self.buffers)
@@ -113,7 +114,7 @@ class PriorGraphs(nn.Cell):
             ids [CHUNK, B] int32 of which the first `steps` are new, and the sum of the last logits.
         """
         if self.network.prior.rings is not None:
-            settings = self.start, self.conditions, uniforms, filters, self.buffers
+            settings = self.start, self.conditions, uniforms, filters, self.weights
             columns, logits = self.network.prior.steps_at_once(ids, position, steps, *settings)
             return columns, logits.sum()
         step, total = Tensor(0, ms.int32), Tensor(0, ms.float32)
@@ -145,8 +146,12 @@ class PriorGraphs(nn.Cell):
         timed = [nothing if one is None else one for one in (window.total, window.absolute, window.relative)]
         lyrics = window.lyrics if prior.lyrics else nothing
         upper = nothing if upper is None else upper
-        arguments = (window.artist, window.genres, lyrics, upper, *timed)
-        check_finite(self.prepare(*(Tensor(np.ascontiguousarray(one)) for one in arguments)), prior.level)
+        artist, genres, lyrics, upper, *timed = (
+            Tensor(np.ascontiguousarray(one)) for one in (window.artist, window.genres, lyrics, upper, *timed)
+        )
+        condition = prior.condition(upper, *timed)  # 32 convolutions, not as a graph, which would keep what each makes
+        release_free_memory()  # half a gigabyte of what it made on the way
+        check_finite(self.prepare(artist, genres, lyrics, condition), prior.level)
         ids = np.concatenate([window.lyrics, known + prior.shift], 1) if prior.before else known
         count = ids.shape[1]
         if not count:

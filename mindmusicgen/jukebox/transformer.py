@@ -6,7 +6,7 @@ the code at t. Shapes: B samples, T positions, W width, V ids.
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ..models.layers import LayerNorm, Linear, empty_parameter
 from ..ops import native
@@ -177,30 +177,31 @@ class Transformer(nn.Cell):
         return self.embed_tokens.weight if self.tied else self.fc_proj_out.weight
 
     def inner_weights(self, buffers):
-        """Everything that the layers read, in the operators' order."""
-        found = ()
+        """Everything that the layers read, in the operators' order. Gathered here and not in a graph, which a thousand
+        parameters that are put together one by one would take a minute to compile."""
+        found = []
         for i, layer in enumerate(self.layers):
             found += (layer.layer_norm_0.weight, layer.layer_norm_0.bias)
-            found += layer.attn.c_attn.parts() + layer.attn.c_proj.parts()
+            found += (*layer.attn.c_attn.parts(), *layer.attn.c_proj.parts())
             found += (layer.layer_norm_1.weight, layer.layer_norm_1.bias)
-            found += layer.mlp.c_fc.parts() + layer.mlp.c_proj.parts()
+            found += (*layer.mlp.c_fc.parts(), *layer.mlp.c_proj.parts())
             found += (buffers[2 * i], buffers[2 * i + 1])
-        return found
+        return ParameterTuple(found)
 
-    def fill_at_once(self, ids, start, conditions, length, buffers):
-        """`fill` as one operator: conditions [B n, W] of the codes; returns the last states [B, W]."""
+    def fill_at_once(self, ids, start, conditions, length, weights):
+        """`fill` as one operator: conditions [B n, W] of the codes, `inner_weights`; returns the last states [B, W]."""
         outer = (self.embed_tokens.weight, self.pos_emb, start, conditions)
-        return self.rings[1](ids, length, self.unused, self.facts, self.numbers, *outer, *self.inner_weights(buffers))
+        return self.rings[1](ids, length, self.unused, self.facts, self.numbers, *outer, *weights)
 
-    def steps_at_once(self, ids, position, steps, start, conditions, uniforms, filters, buffers):
+    def steps_at_once(self, ids, position, steps, start, conditions, uniforms, filters, weights):
         """Steps as one operator: ids [N, B] of which the first `steps` are new, and the last logits [B, V].
 
         Args:
-            ids, position, start, conditions, buffers: as in `step` and `fill_at_once`.
+            ids, position, start, conditions, weights: as in `step` and `fill_at_once`.
             steps (Tensor): [] int32.
             uniforms (Tensor): [N, B] float32.
             filters (tuple[Tensor]): temperature, top_k, top_p.
         """
         outer = (self.embed_tokens.weight, self.pos_emb, start, conditions, self.head_weight(), uniforms)
         outer += (filters[0], filters[1], filters[2])
-        return self.rings[0](ids, position, steps, self.facts, self.numbers, *outer, *self.inner_weights(buffers))
+        return self.rings[0](ids, position, steps, self.facts, self.numbers, *outer, *weights)

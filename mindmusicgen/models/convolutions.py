@@ -231,10 +231,11 @@ class Conv1d(nn.Cell):
 class ConvTranspose1d(nn.Cell):
     """A transposed convolution trimmed to exactly `stride` samples per input frame, [B, T, C] -> [B, T * stride, O].
 
-    Each output frame of `stride` samples depends on `kernel_size / stride` neighbouring input frames: one product.
+    Each output frame of `stride` samples depends on `kernel_size / stride` neighbouring input frames: one product, with
+    the matrix in `weight`.
     """
 
-    def __init__(self, config, in_channels, out_channels, kernel_size, stride):
+    def __init__(self, config, in_channels, out_channels, kernel_size, stride, weight=ConvWeight):
         super().__init__()
         if kernel_size % stride:
             raise ValueError(f"a transposed convolution needs a kernel its stride divides, got {kernel_size}/{stride}")
@@ -243,7 +244,7 @@ class ConvTranspose1d(nn.Cell):
         total = kernel_size - stride
         self.trim_right = math.ceil(total * config.trim_right_ratio) if config.use_causal_conv else total // 2
         self.trim_left = total - self.trim_right
-        self.conv = ConvWeight(stride * out_channels, self.blocks * in_channels, out_channels)
+        self.conv = weight(stride * out_channels, self.blocks * in_channels, out_channels)
         self.norm = TimeGroupNorm(out_channels) if config.norm_type == "time_group_norm" else None
 
     def pack(self, weight):

@@ -75,7 +75,8 @@ def test_the_operators_are_the_layers(both, int8, variant, level):
     logits = logits_of(prior, window)[:, prior.before :]
     graphs = PriorGraphs(prior, 2, eager=True)
     assert graphs.buffers[0].dtype == ms.uint16 or prior.prior.kinds[0] == "cross"
-    graphs.prepare(*(Tensor(one) for one in (artist, genres, lyrics, upper, *bins)))
+    condition = prior.condition(Tensor(upper), *(Tensor(one) for one in bins))
+    graphs.prepare(Tensor(artist), Tensor(genres), Tensor(lyrics), condition)
     known = prior.n_ctx // 2 + 1
     ids = np.concatenate([lyrics, codes + prior.shift], 1) if prior.before else codes
     at = prior.before + known
