@@ -476,11 +476,6 @@ class TestFiles:
         model.write_bytes(data)
         refused(model, "is not a zip file; a pytorch_model.bin")
 
-    @pytest.mark.parametrize("protocol", [2, 4])
-    def test_legacy(self, model, protocol):
-        model.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol) + pickle.dumps(1001, protocol))
-        refused(model, "before PyTorch 1.6", "torch.save it again", "safetensors")
-
     def test_truncation_at_every_place(self, model):
         raw = two_tensors(model).read_bytes()
         for size in range(4, len(raw)):
@@ -638,9 +633,13 @@ class TestAgainstTorch:
         self.compare(torch, open_torch_file(model, key="best_state"), state)
         assert read_torch_pickle(model)["xp.cfg"] == "a: 1"
 
-    def test_legacy(self, torch, model):
-        torch.save({"w": torch.ones(2)}, model, _use_new_zipfile_serialization=False)
-        refused(model, "before PyTorch 1.6")
+    def test_the_format_before_1_6(self, torch, model):
+        base = torch.randn(4, 6)
+        tensors = {"a": base, "b": base.t(), "c": base[1:, ::2], "half": base.half(), "whole": base.long()}
+        wrapped = {"model": tensors, "opt": {"m": torch.ones(3)}, "step": 7}
+        torch.save(wrapped, model, _use_new_zipfile_serialization=False)
+        self.compare(torch, open_torch_file(model, "model"), tensors)
+        assert read_torch_pickle(model)["step"] == 7
 
     def test_whole_module_and_other_dtypes(self, torch, model):
         torch.save(torch.nn.Linear(2, 2), model)

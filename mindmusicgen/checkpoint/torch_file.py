@@ -1,5 +1,6 @@
 """Reads `pytorch_model.bin` (the zip format torch.save has written since PyTorch 1.6) without torch and without running
 anything in it: `<root>/data.pkl` is unpickled against a short list of names, `<root>/data/<key>` holds the raw values.
+Older files are for `torch_legacy`.
 """
 
 import math
@@ -168,10 +169,6 @@ def _scan(data: bytes):
 def _read_archive(file: str, stream) -> tuple[bytes, dict[str, zipfile.ZipInfo]]:
     """The pickle, and the storages' zip entries by key."""
     head = stream.read(4)
-    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise InputError(
-            f"{file} is in the format from before PyTorch 1.6; load and torch.save it again or convert to safetensors"
-        )
     if head != b"PK\x03\x04":
         raise InputError(f"{file} is not a zip file; a pytorch_model.bin written by torch.save is needed")
     with zipfile.ZipFile(stream) as archive:
@@ -213,26 +210,41 @@ def _tensors(value, seen: set, *trail: str):
         raise ValueError(f"{clip('.'.join(trail))} is of type {type(value).__name__}, neither tensor nor plain data")
 
 
+def _need(condition: bool, file: str, name: str, problem: str):
+    if not condition:
+        raise InputError(f"{file}: tensor {name} {problem}, so the file is damaged; fetch or save it again")
+
+
+def _check_extent(tensor: LazyTensor, file: str, name: str, size: int):
+    """Checks that a tensor lies within its storage of `size` bytes, and that its shape makes sense."""
+
+    def need(condition: bool, problem: str):
+        _need(condition, file, name, problem)
+
+    storage, shape, stride, offset = tensor._storage, tensor.shape, tensor._stride, tensor._offset
+    dims = len(shape), len(stride)
+    need(dims[0] == dims[1] <= _MAX_DIMS, f"has {dims[0]} sizes and {dims[1]} strides (at most {_MAX_DIMS})")
+    need(min((offset, *shape, *stride)) >= 0, "has a negative size, stride or offset")
+    itemsize = np.dtype(_RAW[tensor.dtype]).itemsize
+    memory = math.prod(n or 1 for n in shape) * itemsize  # numpy, too, multiplies the other sizes of an empty array
+    need(memory <= max(size, _MAX_EXPANDED), f"of shape {clip(shape)} is far too large")
+    last = offset - 1 if 0 in shape else offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    need(last < storage.numel, f"reaches element {last} of a storage of {storage.numel}")
+
+
 def _place(tensor: LazyTensor, file: str, name: str, stream, entries: dict[str, zipfile.ZipInfo]):
     """Checks a tensor against its storage and the storage against the file, and notes where its bytes lie."""
 
     def need(condition: bool, problem: str):
-        if not condition:
-            raise InputError(f"{file}: tensor {name} {problem}, so the file is damaged; fetch or save it again")
+        _need(condition, file, name, problem)
 
-    storage, shape, stride, offset = tensor._storage, tensor.shape, tensor._stride, tensor._offset
+    storage = tensor._storage
     itemsize, info = np.dtype(_RAW[tensor.dtype]).itemsize, entries.get(storage.key)
     need(info is not None, f"refers to storage {clip(storage.key)}, which is missing")
     need(info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1, "is compressed or encrypted, not stored")
     size = storage.numel * itemsize
     need(info.file_size == info.compress_size == size, f"needs a storage of {size} bytes but has {info.file_size}")
-    dims = len(shape), len(stride)
-    need(dims[0] == dims[1] <= _MAX_DIMS, f"has {dims[0]} sizes and {dims[1]} strides (at most {_MAX_DIMS})")
-    need(min((offset, *shape, *stride)) >= 0, "has a negative size, stride or offset")
-    memory = math.prod(n or 1 for n in shape) * itemsize  # numpy, too, multiplies the other sizes of an empty array
-    need(memory <= max(size, _MAX_EXPANDED), f"of shape {clip(shape)} is far too large")
-    last = offset - 1 if 0 in shape else offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-    need(last < storage.numel, f"reaches element {last} of a storage of {storage.numel}")
+    _check_extent(tensor, file, name, size)
     stream.seek(info.header_offset)
     signature, name_size, extra_size = struct.unpack("<4s22xHH", stream.read(30))
     start = info.header_offset + 30 + name_size + extra_size
@@ -246,14 +258,19 @@ def _place(tensor: LazyTensor, file: str, name: str, stream, entries: dict[str, 
 def read_torch_pickle(path):
     """Reads everything torch.save put into a file, with a LazyTensor in the place of each tensor.
 
-    Args: path, a file in torch.save's zip format. Returns: usually a dict; it holds LazyTensor, str, int, float, bool,
-    None, and lists, tuples and dicts of them (audiocraft: {'best_state': {...}, 'xp.cfg': 'yaml text', ...}).
+    Args: path, a file of torch.save, in today's zip format or from before PyTorch 1.6. Returns: usually a dict; it
+    holds LazyTensor, str, int, float, bool, None, and lists, tuples and dicts of them (audiocraft:
+    {'best_state': {...}, 'xp.cfg': 'yaml text', ...}).
     Errors: InputError where the file is missing, damaged, of another format, or asks for anything but tensors.
     Source: torch/serialization.py (_save, _load) and torch/_utils.py (_rebuild_tensor_v2) of PyTorch.
     """
+    from .torch_legacy import STARTS, read_legacy
+
     file = os.fspath(path)
     try:
         with open(file, "rb") as stream:
+            if stream.peek(2)[:2] in STARTS:
+                return read_legacy(file, stream)
             data, entries = _read_archive(file, stream)
             _scan(data)
             tree = _Unpickler(file, data).load()
