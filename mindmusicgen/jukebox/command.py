@@ -259,11 +259,11 @@ def sampling(config, given, length):
 
 def _say_what_it_takes(job, config, request):
     """Tell whoever watches, before the model is opened, what the song comes to."""
-    from .checkpoint.info import time_for
+    from .checkpoint.info import span, time_for
 
     numbers = "int8" if job.quantization == "int8" else "float32"
     seconds = sum(time_for(config, request.length, len(request.seeds), numbers)[level] for level in request.levels)
-    announce(said(f"about {seconds / 60:.0f} min on two CPU cores for all levels, if nothing of it is there yet"))
+    announce(said(f"about {span(seconds)} on two CPU cores for all levels, if nothing of it is there yet"))
 
 
 def memory_for(job, work):

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts" / "fuzz"), str(ROOT / "scripts"), str(ROOT / "tests"), str(ROOT)]
 
 import bark_files  # noqa: E402
+import jukebox_files  # noqa: E402
 import musicldm_files  # noqa: E402
 from audio_files import mutate  # noqa: E402
 
@@ -491,6 +492,7 @@ KINDS = {
     "manifest": ("MindIR manifest", MindIRManifest),
     **bark_files.kinds(Kind),
     **musicldm_files.kinds(Kind),
+    **jukebox_files.kinds(Kind),
 }
 
 

@@ -18,7 +18,8 @@ PUBLISHED = {"openai/jukebox-1b-lyrics": 2048, "openai/jukebox-5b-lyrics": 4800}
 NAMES = ("top", "middle", "bottom")
 RUNTIME_BYTES = 800e6  # MindSpore and Python themselves, as for MusicGen
 # Bytes that steps read, and operations of prefills, a second: two cores with AVX-512.
-SPEED = {"float32": (30e9, 120e9), "int8": (30e9, 120e9)}
+SPEED = {"float32": (30e9, 100e9), "int8": (30e9, 100e9)}
+STEP = 4e-4  # seconds of a step beside its weights
 WEIGHT_BYTES = {"float32": 4, "int8": 1.1}
 LONGEST = 600.0  # seconds that a plan is made for
 
@@ -82,8 +83,9 @@ def memory(config, batch=1, numbers="float32"):
     """
     largest = max(range(config.nb_priors), key=lambda level: prior_parameters(config, level))
     prior = config.prior_configs[largest]
-    weights = 4 * prior_parameters(config, largest) - (4 - WEIGHT_BYTES[numbers]) * layer_products(prior)
-    return {"weights": weights, "caches": step_bytes(prior, batch, 4), "runtime": RUNTIME_BYTES}
+    weight, number = {"float32": (4, 4), "int8": (1.2, 2)}[numbers]  # tables and scales beside 8 bits
+    weights = weight * prior_parameters(config, largest)
+    return {"weights": weights, "caches": step_bytes(prior, batch, number), "runtime": RUNTIME_BYTES}
 
 
 def time_for(config, length, batch=1, numbers="float32"):
@@ -102,7 +104,7 @@ def time_for(config, length, batch=1, numbers="float32"):
         hop = max(int(config.hop_fraction[level] * prior.n_ctx), 1)
         steps, known = level_work(prior, wanted, 0, hop)
         size, each = step_products(prior), 2 * layer_products(prior) * batch / computing
-        taken.append(steps * max(WEIGHT_BYTES[numbers] * size / reading, each) + known * each)
+        taken.append(steps * STEP + steps * max(WEIGHT_BYTES[numbers] * size / reading, each) + known * each)
     return taken
 
 
@@ -148,7 +150,8 @@ def _describe_prior(config, level, count):
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     name = NAMES[level] if level < len(NAMES) else str(level)
     return (
-        f"  prior {level}       {name}: {config.num_layers} layers of {config.hidden_size}, {config.n_heads} heads, "
+        f"  prior {level}       {name}: {config.num_layers} layers of {config.hidden_size}, {config.n_heads} "
+        f"{'head' if config.n_heads == 1 else 'heads'}, "
         f"windows of {config.n_ctx} codes, attention {counts}, {count / 1e6:.1f} M parameters"
     )
 
@@ -192,6 +195,13 @@ def describe(folder, seconds=10.0, batch=1, with_table=False, **where):
     return "\n".join(lines)
 
 
+def span(seconds):
+    """Seconds as a text: 40 s, 12 min, 4.9 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def _plan(config, seconds, batch):
     """Lines on what a song takes."""
     length = int(seconds * config.sampling_rate)
@@ -204,10 +214,8 @@ def _plan(config, seconds, batch):
     ]
     for numbers in SPEED:
         taken = time_for(config, length, batch, numbers)
-        each = " + ".join(f"{one / 60:.3g}" for one in taken)
-        lines.append(
-            f"  time          about {sum(taken) / 60:.3g} min in {numbers} ({each}), on two CPU cores with AVX-512"
-        )
+        each = " + ".join(map(span, taken))
+        lines.append(f"  time          about {span(sum(taken))} in {numbers} ({each}), on two CPU cores with AVX-512")
     room, by = memory_limits.room()
     if room:
         lines.append(f"  room here     {room / 1e9:.2f} GB, as {by} leaves")
