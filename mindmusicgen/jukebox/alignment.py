@@ -4,19 +4,16 @@ One head of one layer follows the words. Its weights are computed window by wind
 where the characters stand in the whole lyrics; where windows overlap, the earlier one counts.
 """
 
-import os
-
 import numpy as np
 from mindspore import Tensor
 
 from ..errors import InputError
 from ..language import said
-from ..runtime.files import whole_file
+from ..runtime.progress import progress_bar, someone_watches
 from ..runtime.telling import tell
 from .labels import window_starts
 from .sampling import rows_of
 
-ALIGNMENTS = "lyric_alignments.npz"
 READING = ("prime", "cross")  # kinds of attention whose keys are the lyrics
 
 
@@ -41,16 +38,8 @@ def alignment_place(config):
             f"{config.num_layers}), so there is no alignment; expected a model of lyrics with at least 16 layers"
         )
     layer, head = config.alignment_layer, config.alignment_head
-    if layer in layers and type(head) is int and 0 <= head < config.n_heads:
-        return layer, head
-    tell(
-        said(
-            f"the config's alignment_layer {layer} and alignment_head {head} read no lyrics; layer {layers[-1]} and "
-            "head 0 are taken"
-        ),
-        error=True,
-    )
-    return layers[-1], 0
+    own = layer in layers and type(head) is int and 0 <= head < config.n_heads
+    return (layer, head) if own else (layers[-1], 0)
 
 
 def lyric_weights(prior, window, codes, layer, head):
@@ -88,7 +77,7 @@ def lyric_weights(prior, window, codes, layer, head):
     return (weights / weights.sum(-1, keepdims=True))[:, :, : prior.lyrics]
 
 
-def align(prior, request, codes, check=lambda: None):
+def align(prior, request, codes, check=lambda: None, show=None):
     """The alignment of codes of the top level.
 
     Args:
@@ -96,6 +85,7 @@ def align(prior, request, codes, check=lambda: None):
         request (settings.Request): what they were made with.
         codes (numpy.ndarray): [samples, n] int32.
         check (callable): called before every window of every sample; may raise.
+        show (bool): whether to show a bar; None asks `someone_watches`.
 
     Returns:
         list[numpy.ndarray]: of each sample [codes, characters of its whole lyrics] float32.
@@ -103,23 +93,29 @@ def align(prior, request, codes, check=lambda: None):
     Raises:
         InputError: if the prior reads no lyrics.
     """
-    layer, head = alignment_place(prior.config)
+    layer, head = place = alignment_place(prior.config)
+    named = prior.config.alignment_layer, prior.config.alignment_head
+    if place != named:
+        tell(
+            said(
+                f"the config's alignment_layer {named[0]} and alignment_head {named[1]} read no lyrics; layer {layer} "
+                "and head 0 are taken"
+            ),
+            error=True,
+        )
     labels, n_ctx = request.labels[0], prior.n_ctx
     count = codes.shape[1]
     codes = np.pad(codes, ((0, 0), (0, max(n_ctx - count, 0))))
     made = [np.zeros((codes.shape[1], len(text) + 1), np.float32) for text in labels.lyrics]  # one more: no character
-    for start in reversed(window_starts(codes.shape[1], n_ctx, request.hops[0])):
-        window = labels.window(start, request.total_length, request.offset)
-        for row, one in enumerate(made):  # singly: a window of a large model takes its share of memory
-            check()
-            own = np.array([row])
-            weights = lyric_weights(prior, rows_of(window, own), codes[own, start : start + n_ctx], layer, head)
-            one[start : start + n_ctx, window.positions[row]] = weights[0]
+    starts = window_starts(codes.shape[1], n_ctx, request.hops[0])
+    hidden = not (someone_watches() if show is None else show)
+    with progress_bar(total=len(starts) * len(made), desc="alignment", disable=hidden, leave=False) as bar:
+        for start in reversed(starts):
+            window = labels.window(start, request.total_length, request.offset)
+            for row, one in enumerate(made):  # singly: a window of a large model takes its share of memory
+                check()
+                own = np.array([row])
+                weights = lyric_weights(prior, rows_of(window, own), codes[own, start : start + n_ctx], layer, head)
+                one[start : start + n_ctx, window.positions[row]] = weights[0]
+                bar.update()
     return [one[:count, :-1] for one in made]
-
-
-def save(folder, alignments):
-    """Write the alignments of a run into its folder: sample_0, sample_1, ..."""
-    path = os.path.join(folder, ALIGNMENTS)
-    with whole_file(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **{f"sample_{i}": one for i, one in enumerate(alignments)})

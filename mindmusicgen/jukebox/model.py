@@ -87,7 +87,8 @@ class JukeboxModel(Single):
         The priors are read one at a time, each when its turn comes.
 
         Args:
-            model (str): folder or hub id, such as openai/jukebox-1b-lyrics (11 GB) or openai/jukebox-5b-lyrics (30 GB).
+            model (str): folder or hub id, such as openai/jukebox-1b-lyrics (11 GB) or openai/jukebox-5b-lyrics (30 GB);
+                or "solfa", a tiny one in this package.
             dtype (str | mindspore.dtype): float32 or float16; None or "auto": float16 on Ascend, float32 on a CPU.
             revision (str): branch, tag or commit on the hub.
             cache_dir (str): where downloads are kept.
@@ -312,18 +313,17 @@ class JukeboxModel(Single):
             try:
                 for level in request.levels:
                     if level and compute_alignments:  # now, while the top prior is at hand, or the first to be opened
-                        self._align(request, codes, run, interrupts.check)
+                        self._align(request, codes, run, interrupts.check, progress)
                         compute_alignments = False
                     self._sample_level(request, level, codes, run, (progress, interrupts, callback))
                 if compute_alignments:
-                    self._align(request, codes, run, interrupts.check)
+                    self._align(request, codes, run, interrupts.check, progress)
                 if run is not None:
                     run.finish()
             except Stopped:
                 pass
         return list(map(Tensor, codes))
 
-    @serialised
     def align(self, music_tokens, labels, offset=0, total_length_in_seconds=None, hop_fraction=None):
         """Which characters of the lyrics the top prior looks at while it writes each code.
 
@@ -341,12 +341,13 @@ class JukeboxModel(Single):
         asked = {"offset": offset, "total_length_in_seconds": total_length_in_seconds, "hop_fraction": hop_fraction}
         asked["sample_length"] = codes[0].shape[1] * self.priors.raws[0]
         request = settings.resolve(self.config, self.priors.raws, codes, labels, [0], asked)
-        return alignment.align(self.priors[0], request, codes[0])
+        with alone() as interrupts:
+            return alignment.align(self.priors[0], request, codes[0], interrupts.check)
 
-    def _align(self, request, codes, run, check):
-        self.alignments = alignment.align(self.priors[0], request, codes[0], check)
+    def _align(self, request, codes, run, *watching):
+        self.alignments = alignment.align(self.priors[0], request, codes[0], *watching)
         if run is not None:
-            alignment.save(run.folder, self.alignments)
+            run.keep_alignments(self.alignments)
 
     def _sample_level(self, request, level, codes, run, watching):
         """One level: codes[level] grows window by window."""

@@ -17,7 +17,7 @@ from ..runtime.files import check_folder, whole_file
 from ..runtime.telling import quoted
 from ..sound.recipe import RUN, bare_name, recipe_comment, run_of
 
-CODES, GIVEN = "codes.npy", "given.npz"
+CODES, GIVEN, ALIGNMENTS = "codes.npy", "given.npz", "lyric_alignments.npz"
 SAMPLE = "sample_{}.wav"
 
 
@@ -95,7 +95,8 @@ class RunFolder:
 
     def _begin(self, given):
         """Make room: killed in between, a run must not find another's codes."""
-        old = [self._file("*", name) for name in (CODES, SAMPLE.format("*"))] + [os.path.join(self.folder, GIVEN)]
+        old = [self._file("*", name) for name in (CODES, SAMPLE.format("*"))]
+        old += [os.path.join(self.folder, name) for name in (GIVEN, ALIGNMENTS)]
         root = glob.escape(self.folder)
         for pattern in old:
             for path in glob.glob(root + pattern[len(self.folder) :]):
@@ -165,6 +166,11 @@ class RunFolder:
         for i, (row, seed) in enumerate(zip(audio, self.facts["seeds"], strict=True)):
             comment = recipe_comment(piece_recipe(self.recipe, seed)) if self.recipe else None
             write_audio(self._file(level, SAMPLE.format(i)), np.clip(row, -1, 1), rate, comment=comment)
+
+    def keep_alignments(self, found):
+        """Write which characters each code of the top level goes with: sample_0, sample_1, ... in one file."""
+        arrays = {f"sample_{i}": one for i, one in enumerate(found)}
+        self._save(os.path.join(self.folder, ALIGNMENTS), lambda file: np.savez_compressed(file, **arrays))
 
     def finish(self):
         """Say that the run has ended."""
