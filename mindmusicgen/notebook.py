@@ -83,6 +83,40 @@ def begin(language="en", model="demo", empty_cache=False):
         print(SAYINGS[language]["cache"])
 
 
+_shown = []  # the page of this notebook
+
+
+def page(model=("demo", "beats", "digits"), max_duration=120.0, keep=None, inline=True):
+    """Show the web page of `mindmusicgen page` in the notebook; called again, it takes the place of the one before.
+
+    The page and the notebook's own cells share the process: while one computes, the other waits for its turn.
+
+    Args:
+        model (str | Sequence[str]): demo, beats, digits, folders or hub ids to choose from; the first is shown first.
+        max_duration (float): seconds of music in a piece, at most.
+        keep (str): a folder that keeps a copy of every piece.
+        inline (bool): show it below the cell; False serves it alone, at the `url` of what is returned.
+
+    Returns:
+        mindmusicgen.page.serve.Served: has `url`, and `close()`.
+
+    Raises:
+        InputError: if Gradio is not installed, or no port is free.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+    from .page.serve import Served
+    from .page.studio import Limits
+
+    while _shown:
+        _shown.pop().close()
+    models = (model,) if isinstance(model, str) else tuple(model)
+    limits = Limits(duration=max_duration, models=models, any_model=True)
+    _shown.append(Served(limits, keep=keep, inline=inline))
+    return _shown[-1]
+
+
 def found(say, model):
     """The lines that `begin` prints, from what is installed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

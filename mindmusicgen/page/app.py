@@ -11,7 +11,7 @@ from ..auto import part_of_family
 from ..checkpoint.source import DEMO
 from ..commands.flags import SCHEDULERS
 from .desk import AREAS, dice
-from .fields import FIELDS
+from .fields import FIELDS, USES
 from .sessions import FORMATS
 from .texts import EXAMPLES, LANGUAGES, TEXTS
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # of all models: MindSpore serves one caller at a time
 OWN = ("guidance_start", "temperature", "top_k", "top_p", "steps")  # empty means the model's own
 EMPTY = (*OWN, "guidance_end", "seed")
-CHOICES = {"use": ("continue", "melody")}
+CHOICES = {"use": USES}
 BUTTONS = ("make", "stop", "again", "variation", "further")
 SHOWN = ("made", "piece", "recipe", "pieces", "no_pieces", "format", "download", "pictures")  # of a piece
 PATIENCE = 20.0  # seconds after which a listener is told that nothing came, and asks again
@@ -69,9 +69,7 @@ class Page:
         words = {key: TEXTS["en"][text] for key, text in found.items()}
         made = self.parts[name] = kind(**words, **chosen, **{"elem_id": name, **options})
         if name in FIELDS and kind is not gr.Audio:
-            made.preprocess = lambda payload: (
-                payload
-            )  # the job's own checks say what is wrong, in the visitor's language
+            made.preprocess = lambda payload: payload  # what is wrong, the job's own checks say in one sentence
         return made
 
     def _wishes(self, limits):

@@ -76,8 +76,9 @@ class Desk:
             session.forget()
 
     @contextlib.contextmanager
-    def refusals(self, request):
-        """Context in which whatever fails is said in one sentence, in the visitor's language."""
+    def refusals(self, request, page=True):
+        """Context in which whatever fails is said in one sentence, in the visitor's language; on the page, or to a
+        program."""
         try:
             yield
         except GeneratorExit:
@@ -90,7 +91,7 @@ class Desk:
                 sentence = self.text(request, "fault")
             sentence = re.sub(re.escape(self.folder) + r"[^'\"\s]*/", "", sentence)  # nobody needs to know the way
             field = about(error.args[0]) if isinstance(error, InputError) else "prompt"
-            if request.session_hash in self.sessions:
+            if page:
                 self.session(request).refusal = (field, sentence)
             raise gr.Error(sentence, visible=False, print_exception=False) from None
 
@@ -236,8 +237,13 @@ class Desk:
             return {}
         path = f"{piece.stem}-{self.language(request)}.png"
         if not os.path.isfile(path):
-            with speaking(self.language(request)):
-                piece.pictures().savefig(path, dpi=90)
+            try:
+                with speaking(self.language(request)):
+                    piece.pictures().savefig(path, dpi=90)
+            except (OSError, InputError):
+                if os.path.isdir(self.session(request).folder):
+                    raise
+                return {}  # the visitor has gone meanwhile, and with them the folder
         return {"pictures": path}
 
     def convert(self, number, ending, request: gr.Request):
@@ -288,7 +294,7 @@ class Desk:
         Yields how far it is, {"done": 3.2, "of": 10.0, "unit": "s"}; last what it is, {"seconds": ..., "seed": ...,
         "recipe": ...}, and the .wav file. A refusal is an error with one sentence.
         """
-        with self.refusals(request):
+        with self.refusals(request, page=False):
             job = self.job(dict(zip(FIELDS, values, strict=True)), strict=True)
             self.studio.check(job)
             with contextlib.closing(self.studio.make(job, threading.Event())) as making:

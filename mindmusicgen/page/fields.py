@@ -33,6 +33,7 @@ FIELDS = {  # in the order of the API's arguments: the word of a job that each o
 }
 FIELDS = {name: word for name, word in FIELDS.items() if word in JOB}
 WHOLE = ("seed", "top_k", "steps", "candidates")
+USES = ("continue", "melody")  # of a recording
 NUMBERS = ("duration", "guidance_start", "guidance_end", "temperature", "top_p")
 LONGEST_TEXT = 20_000  # characters; lyrics are some pages
 ABOUT = (  # the first pattern that is in a refusal says which field it is beside
@@ -101,7 +102,7 @@ def job_of(values, family=None, folder=None, **more):
         had = shown(family, folder, more.get("scorer"))
         given = {name: value for name, value in given.items() if name in had}
     take, words = given.pop, dict(more)
-    prompt, recording, use = take("prompt", ""), take("recording", None), take("use", "continue")
+    prompt, recording, use = take("prompt", ""), take("recording", None), take("use", USES[0])
     words["prompts"] = [prompt.strip()] if prompt.strip() else []
     if recording:
         words["melody" if use == "melody" else "audio"] = [recording]
@@ -132,6 +133,8 @@ def check(name, value):
         raise InputError(f"{name} is {shown_as(value)}; expected true or false")
     if name not in (*NUMBERS, *WHOLE, "int8") and not isinstance(value, str):
         raise InputError(f"{name} is {shown_as(value)}; expected a text")
+    if name == "use" and value not in USES:
+        raise InputError(f"the use of the recording is {shown_as(value)}; expected {' or '.join(USES)}")
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         raise InputError(f"{name} has {len(value)} characters; expected at most {LONGEST_TEXT}")
 

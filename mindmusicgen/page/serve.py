@@ -67,6 +67,7 @@ class Served:
                 height=900,
                 prevent_thread_lock=True,
                 quiet=True,
+                show_error=True,  # also what Gradio itself refuses, such as a file that nobody sent, has its sentence
                 share=False,
                 ssr_mode=False,
                 run_history=False,
@@ -81,6 +82,9 @@ class Served:
         except BaseException:
             self.close()
             raise
+
+    def __repr__(self):
+        return f"the page at {self.url}"
 
     def warm(self):
         """Open the first model and compile its graphs, beside whoever looks at the page."""

@@ -1,0 +1,63 @@
+"""The page in a browser and over HTTP: for the extra `test-page`, without which these files are not collected."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+NEEDS = {"test_api.py": ("gradio",), "test_browser.py": ("gradio", "playwright")}
+collect_ignore = [name for name, needed in NEEDS.items() if not all(map(importlib.util.find_spec, needed))]
+
+
+class Server:
+    """`mindmusicgen page` in a process of its own."""
+
+    def __init__(self, *words):
+        command = [sys.executable, "-m", "mindmusicgen", "page", *words]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        if "http" not in line:
+            raise RuntimeError(line + self.process.stderr.read())
+        self.url = line.split(" at ")[1].split(";")[0].strip()
+
+    def end(self, how=signal.SIGTERM):
+        """End it; returns the exit code, what it said on standard error, and the seconds that it took."""
+        begun = time.monotonic()
+        self.process.send_signal(how)
+        _, said = self.process.communicate(timeout=60)
+        return self.process.returncode, said, time.monotonic() - begun
+
+    def memory(self):
+        """Megabytes that it has in memory."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A page that whole files share; at its end no error has come through this package's files."""
+    keep = tmp_path_factory.mktemp("kept")
+    made = Server("--keep", str(keep), "--max-duration", "60", "--max-upload", "5")
+    made.keep = keep
+    yield made
+    code, said, _ = made.end()
+    assert code == 0 and "mindmusicgen/" not in said, said
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, or whichever is installed."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if path is None:
+        raise RuntimeError("there is no Chromium here; install the package chromium, or say where it is with CHROMIUM")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
