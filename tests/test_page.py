@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindmusicgen import InputError, language
+from mindmusicgen import InputError, families, language
 from mindmusicgen.audio import read_audio, read_comment
 from mindmusicgen.commands.job import Job
 from mindmusicgen.page import fields, texts
@@ -78,6 +78,14 @@ def test_a_model_shows_the_fields_that_its_family_honours(studio):
     assert {"steps", "scheduler", "candidates"} <= had["beats"] and "recording" not in had["beats"]
     assert "voice" in had["digits"] and "guidance_start" not in had["digits"]
     assert "candidates" in fields.shown(*studio.family_of("demo"), scorer="laion/clap-htsat-unfused")
+
+
+def test_a_model_that_sings_has_words_in_place_of_a_prompt():
+    had = fields.shown(families.room("jukebox", "command"), None)
+    assert {"artist", "genre", "lyrics", "temperature", "recording"} <= had
+    assert not {"prompt", "negative_prompt", "guidance_start", "candidates", "use"} & had
+    job = fields.job_of({"artist": "mara stone", "lyrics": "old town road", "duration": 2.0})
+    assert job.song and (job.prompts, job.lyrics) == ([], "old town road")
 
 
 @pytest.mark.parametrize(
@@ -192,17 +200,17 @@ def test_what_is_heard_while_it_is_made_is_the_piece(studio):
 
 def test_stopping_keeps_what_is_there(studio):
     stopped, sound = threading.Event(), Sound()
-    making = studio.make(job_of(studio, prompt="calm piano", duration=20, seed=5), stopped, sound)
+    making = studio.make(job_of(studio, prompt="calm piano", duration=4.5, seed=5), stopped, sound)
     while next(making).done < 1:
         pass
     stopped.set()
     _, made = drained(making)
     seconds = made.audio.shape[1] / made.rate
-    assert made.stopped and 1 <= seconds < 15 and made.codes.shape[1] == round(seconds * 50)
+    assert made.stopped and 1 <= seconds < 4.5 and made.codes.shape[1] == round(seconds * 50)
 
 
 def test_a_listener_who_goes_frees_the_place(studio):
-    making = studio.make(job_of(studio, prompt="calm piano", duration=30, seed=5), threading.Event())
+    making = studio.make(job_of(studio, prompt="calm piano", duration=4.5, seed=5), threading.Event())
     next(making)
     begun = time.monotonic()
     making.close()

@@ -107,7 +107,7 @@ class Desk:
         for name, value in values.items():
             check(name, value)
         model = values["model"]
-        more = {**self.more, **source, "output": os.path.join(self.folder, "piece.wav")}
+        more = {**self.more, **source, "output": os.path.join(self.folder, f"{secrets.token_hex(8)}.wav")}
         if values.get("candidates", 1) > 1:
             more["scorer"] = limits.scorer
         if model not in limits.models and not limits.any_model:  # before anything is looked for under that name

@@ -74,12 +74,12 @@ def shown(family, folder, scorer=None):
         set[str]
     """
     unused = family.unused(folder)
-    names = {name for name, word in FIELDS.items() if word not in unused}
+    names = {name for name, word in FIELDS.items() if word not in unused} - {"prompt"}
     if "audio" not in unused:
         names.add("recording")
     if not scorer and not hasattr(family, "open_judge"):
         names.discard("candidates")
-    return names | {"prompt", "model"}
+    return (names if "lyrics" in names else names | {"prompt"}) | {"model"}  # who sings needs no prompt
 
 
 def job_of(values, family=None, folder=None, **more):

@@ -7,6 +7,7 @@ share one queue: it is this thread's.
 import contextlib
 import queue
 import secrets
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -143,7 +144,7 @@ class Studio:
         """Make a piece; a generator, which may be closed at any time: then the piece is stopped and waited for.
 
         Args:
-            job (Job): one piece, whose output is a name for a file.
+            job (Job): one piece, whose output is a name for a file that nothing else has.
             stopped (threading.Event): set to stop, with what is there.
             sound (Sound): is given what can be heard, if the model makes it piece by piece.
 
@@ -169,6 +170,8 @@ class Studio:
             future.cancel()
             wait([future])
             self.running.discard(stopped)
+            if job.song:
+                shutil.rmtree(job.run_folder, ignore_errors=True)  # which nobody will go on with
             if sound is not None:
                 sound.ended = True
 

@@ -1,6 +1,6 @@
 """The two pictures of docs/page.md: the page when a piece is there, and on a phone, in Chinese and dark.
 
-    mindmusicgen page --port 7860 & python scripts/page/pictures.py http://127.0.0.1:7860 docs/page
+mindmusicgen page --port 7860 & python scripts/page/pictures.py http://127.0.0.1:7860 docs/page
 """
 
 import argparse
