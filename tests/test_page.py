@@ -1,6 +1,7 @@
 """The page's work without the page: fields to jobs, limits, pieces that are made one after the other, and kept."""
 
 import os
+import signal
 import threading
 import time
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindmusicgen import InputError, families, language
+from mindmusicgen import InputError, cli, families, language
 from mindmusicgen.audio import read_audio, read_comment
 from mindmusicgen.commands.job import Job
-from mindmusicgen.page import fields, texts
+from mindmusicgen.page import fields, serve, texts
 from mindmusicgen.page.serve import free_port
 from mindmusicgen.page.sessions import FORMATS, Session
 from mindmusicgen.page.studio import Limits, Made, Progress, Sound, Studio, check_recording
+from mindmusicgen.runtime.interrupt import Interrupts
 from mindmusicgen.sound.recipe import recipe_of
 
 
@@ -328,3 +330,64 @@ def test_a_port_that_is_taken_is_named():
         assert free_port("127.0.0.1", None) != port
     with pytest.raises(InputError, match="no.such.host"):
         free_port("no.such.host.invalid", 80)
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--auth", "me"], "--auth has no user and password"),
+        (["--auth", ":secret"], "--auth has no user and password"),
+        (["--max-duration", "0"], "--max-duration is 0; expected 1 to 3600"),
+        (["--max-duration", "nan"], "--max-duration is nan"),
+        (["--max-upload", "0"], "--max-upload is 0; expected 1 to 4096"),
+        (["--keep", __file__], "cannot be a folder"),
+        ([], "the page needs Gradio, which is not installed"),
+    ],
+)
+def test_what_is_wrong_with_the_command_is_one_sentence(words, sentence, monkeypatch, capfd):
+    def none(name):
+        raise serve.PackageNotFoundError(name)
+
+    monkeypatch.setattr(serve, "version", none)
+    assert cli.main(["page", *words]) == 2
+    said = capfd.readouterr().err
+    assert sentence in said and "Traceback" not in said and said.count("\n") == 1
+
+
+def test_an_old_gradio_is_named(monkeypatch):
+    monkeypatch.setattr(serve, "version", lambda name: "5.49.1")
+    with pytest.raises(InputError, match="needs Gradio 6, not 5.49.1"):
+        serve.check_gradio()
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "0.0.0.0", "auth": ("me", "secret")}, False),
+        ({"host": "127.0.0.1"}, False),
+        ({}, False),
+    ],
+)
+def test_a_page_that_others_reach_without_a_password_is_warned_of(options, warned, monkeypatch, capfd):
+    class Shown:
+        url = "http://here"
+
+        def __init__(self, **options):
+            pass
+
+        def warm(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def close(self):
+            Shown.closed = True
+
+    monkeypatch.setattr(serve, "Served", Shown)
+    before = signal.getsignal(signal.SIGTERM)
+    serve.serve(Interrupts(), **options)
+    said = capfd.readouterr()
+    assert Shown.closed and signal.getsignal(signal.SIGTERM) is before
+    assert ("whoever reaches 0.0.0.0" in said.err) == warned and "http://here" in said.out

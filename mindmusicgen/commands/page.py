@@ -49,7 +49,6 @@ def _options(arguments):
     from ..page.studio import Limits
     from ..runtime.files import check_folder
 
-    check_gradio()
     user, colon, password = (arguments.auth or "").partition(":")
     if arguments.auth is not None and not (user and colon and password):
         raise InputError("--auth has no user and password; give both with a colon between them, as in me:secret")
@@ -59,6 +58,8 @@ def _options(arguments):
         raise InputError(f"--max-upload is {arguments.max_upload}; expected 1 to 4096 megabytes")
     if arguments.keep:
         check_folder(arguments.keep, "the folder of --keep")
+    check_gradio()
+    if arguments.keep:
         os.makedirs(arguments.keep, exist_ok=True)
     limits = Limits(
         duration=arguments.max_duration,

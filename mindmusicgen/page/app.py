@@ -131,13 +131,13 @@ class Page:
         live = {"html_template": LIVE, "css_template": LIVE_CSS, "js_on_load": script, "server_functions": [listen]}
         put("player", gr.HTML, value="", **live)
         with put("made", gr.Column, visible=False):
-            put("piece", gr.Audio, interactive=False, type="filepath")
+            put("piece", gr.Audio, interactive=False, type="filepath", buttons=["download"])  # and none that shares it
             with gr.Row():
                 for name in ("again", "variation", "further"):
-                    put(name, gr.Button, word="value", min_width=110)
-            with gr.Row(equal_height=True):
-                put("format", gr.Radio, choices=list(FORMATS), value="wav", scale=3, min_width=200)
-                put("download", gr.DownloadButton, min_width=110)
+                    put(name, gr.Button, word="value", min_width=100)
+            with gr.Row():
+                put("format", gr.Radio, choices=list(FORMATS), value="wav", scale=4, min_width=260)
+                put("download", gr.DownloadButton, scale=1, min_width=110)
             buttons = ["download", "fullscreen"]
             put("pictures", gr.Image, interactive=False, type="filepath", show_label=False, buttons=buttons)
             with put("recipe_box", gr.Accordion, open=False):

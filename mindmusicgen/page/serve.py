@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
+from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import InputError
 from ..language import said
@@ -90,9 +91,9 @@ class Served:
         """Open the first model and compile its graphs, beside whoever looks at the page."""
         from ..commands.job import Job
 
-        output = os.path.join(self.folder, "piece.wav")
-        job = Job(["calm piano"], model=self.studio.limits.models[0], duration=0.5, seed=0, output=output)
-        self.studio.warm(job)
+        limits, output = self.studio.limits, os.path.join(self.folder, "warm.wav")
+        seconds = min(10.0, limits.duration)
+        self.studio.warm(Job(["calm piano"], model=limits.models[0], duration=seconds, seed=0, output=output))
 
     def close(self):
         """End the pieces that are being made, and serve no longer."""
@@ -108,11 +109,11 @@ def check_gradio():
         InputError: that says how to install it.
     """
     try:
-        import gradio
-    except ImportError as error:
+        found = version("gradio")
+    except PackageNotFoundError as error:
         raise InputError("the page needs Gradio, which is not installed; run: pip install 'gradio>=6'") from error
-    if int(gradio.__version__.split(".")[0]) < 6:
-        raise InputError(f"the page needs Gradio 6, not {gradio.__version__}; run: pip install -U 'gradio>=6'")
+    if int(found.split(".")[0]) < 6:
+        raise InputError(f"the page needs Gradio 6, not {found}; run: pip install -U 'gradio>=6'")
 
 
 def free_port(host, port):

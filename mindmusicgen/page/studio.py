@@ -217,14 +217,13 @@ class Studio:
         """Open a model and compile its graphs before anybody waits for them; returns at once."""
 
         def work():
-            for _ in self.make(job, threading.Event(), Sound()):
-                pass
-
-        def quietly():
             with contextlib.suppress(InputError):  # whoever chooses that model is told
-                work()
+                for step in self.make(job, stopped):
+                    if step.done * 10 > step.of:
+                        stopped.set()
 
-        threading.Thread(target=quietly, daemon=True).start()
+        stopped = threading.Event()
+        threading.Thread(target=work, daemon=True).start()
 
     def close(self):
         """End the running pieces, and wait for them."""

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import Server
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from page_server import Server
 
 from mindmusicgen.audio import read_audio, read_comment
 from mindmusicgen.sound.recipe import recipe_of
