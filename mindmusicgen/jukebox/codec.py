@@ -115,6 +115,6 @@ def open_codec(folder, cache_dir=None, local_files_only=False):
         InputError: if it cannot be opened.
     """
     config, tensors = open_folder(folder)
-    network = JukeboxVQVAE(config.vqvae_config)
+    network = JukeboxVQVAE(config.vqvae_config, empty=True)
     fill(network, tensors, "vqvae.", folder)
     return JukeboxCodec(config, network)

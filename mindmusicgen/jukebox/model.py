@@ -26,7 +26,6 @@ from . import alignment, settings
 from .checkpoint import folder as folders
 from .config import JukeboxConfig, check
 from .estimates import known_seconds, level_work, step_products
-from .initial_weights import initialise
 from .priors import Priors
 from .progress import LevelBar, Stopped
 from .run_folder import RunFolder, bytes_of, digest, facts_of
@@ -64,10 +63,8 @@ class JukeboxModel(Single):
         self.config, self.dtype, self.tensors, self.folder, self.tokenizer = config, dtype, {}, None, None
         self.alignments = None  # of the last run that computed them
         self.quantization = quantization
-        self.vqvae = JukeboxVQVAE(config.vqvae_config)
+        self.vqvae = JukeboxVQVAE(config.vqvae_config, empty=empty)
         self.priors = Priors(self)
-        if not empty:
-            initialise(self.vqvae, 0.2)
 
     @classmethod
     def from_pretrained(

@@ -15,6 +15,7 @@ from ..torch_names import Habits
 from .conditions import LabelConditioner, MusicTokenConditioner
 from .config import JukeboxPriorConfig, check
 from .config_checks import warn_of_defaults
+from .initial_weights import initialise
 from .transformer import Transformer
 
 
@@ -53,6 +54,7 @@ class JukeboxPrior(Habits, nn.Cell):
         dtype (mindspore.dtype): of weights and activations; conditioners, norms, softmax and logits are float32.
         quantization (str): "int8" for matrices of 8 bits, which only a checkpoint can fill; tables and the head stay
             float32.
+        empty (bool): leave the parameters zeros in place of random weights.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -73,6 +75,7 @@ class JukeboxPrior(Habits, nn.Cell):
         *,
         dtype=ms.float32,
         quantization=None,
+        empty=False,
     ):
         super().__init__(auto_prefix=True)
         if not isinstance(config, JukeboxPriorConfig):
@@ -100,6 +103,8 @@ class JukeboxPrior(Habits, nn.Cell):
         self.encoder = LyricEncoder(config, dtype, linear) if config.reads_lyrics else None
         self.prior = Transformer(config, config.positions, ids + self.shift, dtype, linear=linear)
         self.set_train(False)
+        if not empty and not quantization:
+            initialise(self, 0.02, level)
 
     @property
     def width(self):

@@ -12,7 +12,6 @@ from ..ops.memory import release_free_memory
 from ..runtime import memory_limits
 from .checkpoint import folder as folders
 from .decode_loop import PriorGraphs, step_bytes
-from .initial_weights import initialise
 from .prior import JukeboxPrior
 
 SMALL = 1 << 30  # bytes of weights: a model below it is kept whole
@@ -77,12 +76,11 @@ class Priors:
             self.model.vqvae.decode,
             dtype=self.model.dtype,
             quantization=None if reason else asked,
+            empty=bool(self.model.tensors),
         )
         if self.model.tensors:
             stores = rounding(made, {"": made}, EXACT) if asked else None
             folders.fill(made, self.model.tensors, f"priors.{level}.", self.model.folder, stores)
-        else:
-            initialise(made, 0.02, level)
         return made
 
     def graphs(self, level, samples, usual):

@@ -16,6 +16,7 @@ from ..runtime.callers import serialised
 from ..torch_names import Habits
 from .config import JukeboxVQVAEConfig, check
 from .convolutions import Down, Up, conv
+from .initial_weights import initialise
 
 ROWS = 1 << 14  # of distances at a time
 PIECE = 1 << 19  # samples that are decoded at a time: 12 s
@@ -97,6 +98,7 @@ class JukeboxVQVAE(Habits, nn.Cell):
 
     Args:
         config (JukeboxVQVAEConfig): sizes; None: those of the published models.
+        empty (bool): leave the parameters zeros in place of random weights.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -104,7 +106,7 @@ class JukeboxVQVAE(Habits, nn.Cell):
 
     model_type = JukeboxVQVAEConfig.model_type
 
-    def __init__(self, config=None):
+    def __init__(self, config=None, *, empty=False):
         super().__init__()
         config = JukeboxVQVAEConfig() if config is None else config
         if not isinstance(config, JukeboxVQVAEConfig):
@@ -115,6 +117,8 @@ class JukeboxVQVAE(Habits, nn.Cell):
         self.decoders = nn.CellList([Decoder(config, level) for level in range(config.levels)])
         self.bottleneck = Bottleneck(config)
         self.set_train(False)
+        if not empty:
+            initialise(self, 0.2)
 
     @classmethod
     def from_pretrained(cls, model=None, revision=None, cache_dir=None, local_files_only=False, **habits):

@@ -14,7 +14,7 @@ import pytest
 from mindmusicgen import AutoConfig, AutoModelForTextToWaveform, AutoProcessor, JukeboxModel, JukeboxTokenizer, cli
 from mindmusicgen.audio import read_audio, read_comment, write_audio
 from mindmusicgen.codes_file import load_codes
-from mindmusicgen.jukebox import priors
+from mindmusicgen.jukebox import priors, progress
 from mindmusicgen.jukebox.checkpoint import info
 from mindmusicgen.jukebox.decode_loop import PriorGraphs
 from mindmusicgen.jukebox.initial_weights import initialise
@@ -403,3 +403,10 @@ class TestBatch:
         Path("songs.jsonl").write_text('{"artist": "x"}\n', encoding="utf-8")
         code, said = run("batch", "songs.jsonl", "-m", "demo", "-o", "out")
         assert code == 2 and "are for models that sing" in said
+
+
+def test_a_song_tells_of_its_levels(run, monkeypatch):
+    monkeypatch.setattr(progress, "WORTH_TELLING", 0.0)
+    said = run.sing("-o", "song", seconds=40.5 * 128 / 44100)[1]
+    assert [said.count(f"level {level}: {40 * 4**level} steps, about 0 min") for level in range(3)] == [1, 1, 1]
+    assert said.count("; the levels after it about 0 min more") == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mindmusicgen import JukeboxPrior, JukeboxPriorConfig
+from mindmusicgen import JukeboxPrior, JukeboxPriorConfig, JukeboxVQVAE
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,14 @@ def test_what_cannot_be_is_refused(both, prior, refused):
     refused(lambda: alone(np.zeros((2, 384, 1), np.float32), rows), "made without a VQ-VAE")
     refused(lambda: JukeboxPrior({}), "expected JukeboxPriorConfig")
     refused(lambda: JukeboxPriorConfig(x=1), "no field 'x'")
+
+
+def test_networks_of_a_config_alone_have_random_weights(both):
+    config = both["5b"].model.config
+    for made in (JukeboxPrior(config.prior_configs[0], 0), JukeboxVQVAE(config.vqvae_config)):
+        parts = dict(made.parameters_and_names())
+        matrices = [one.asnumpy() for one in parts.values() if one.ndim > 1]
+        assert all(one.std() > 0.01 for one in matrices)
+        assert all((one.asnumpy() == 1).all() for name, one in parts.items() if name.endswith("layer_norm_0.weight"))
+    for made in (JukeboxPrior(config.prior_configs[0], 0, empty=True), JukeboxVQVAE(config.vqvae_config, empty=True)):
+        assert not any(one.asnumpy().any() for name, one in made.parameters_and_names() if "norm" not in name)

@@ -79,7 +79,7 @@ def open_vqvae(cls, model, revision, cache_dir, local_files_only, habits):
     else:
         whole, tensors = open_folder(folder)
         config, prefix = whole.vqvae_config, "vqvae."
-    made = cls(changed_config(config, None, changes))
+    made = cls(changed_config(config, None, changes), empty=True)
     fill(made, tensors, prefix, folder)
     return made
 
