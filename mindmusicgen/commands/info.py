@@ -5,6 +5,7 @@ import os
 
 from ..errors import InputError
 from ..runtime.telling import tell
+from ..sound.recipe import RUN, run_of
 from . import flags
 
 SAID = {"do_sample": "sampling", "weights": "fingerprint", "mindmusicgen": "made by mindmusicgen"}
@@ -20,7 +21,7 @@ def add_info(parser):
         "info openai/jukebox-1b-lyrics --artist brown    # whom it can sing like",
     )
     parser.add_argument(
-        "model", metavar="MODEL|AUDIO", help="folder or hub id of a model, or an audio file that generate wrote"
+        "model", metavar="MODEL|AUDIO", help="folder or hub id of a model, or a file or folder that generate wrote"
     )
     parser.add_argument(
         "-d", "--duration", type=float, default=10.0, metavar="SECONDS", help="seconds of music to plan for (10)"
@@ -39,6 +40,9 @@ def run_info(arguments, interrupts):
 
     if os.path.isfile(arguments.model) and arguments.model.lower().endswith(READABLE):
         _tell_piece(arguments.model, arguments.json)
+        return
+    if os.path.isfile(os.path.join(arguments.model, RUN)):
+        _tell_run(arguments.model)
         return
     if arguments.artist is not None or arguments.genre is not None:
         _tell_names(arguments)
@@ -95,6 +99,19 @@ def _tell_piece(path, as_json):
     tell(f"{path}: {file.seconds:.2f} s, {channels}, {file.rate} Hz")
     if not recipe:
         tell(f"  {comment or 'it does not say how it was made'}")
+    _tell_recipe(recipe)
+
+
+def _tell_run(folder):
+    """How a song's run was begun, and whether it has ended."""
+    run = run_of(folder)
+    recipe = run.get("recipe") if isinstance(run.get("recipe"), dict) else {}
+    tell(f"{folder}: {'a run that has ended' if run.get('finished') else 'a run that --resume goes on with'}")
+    _tell_recipe(recipe)
+
+
+def _tell_recipe(recipe):
+    """A line for each thing that a recipe says."""
     widest = max((len(SAID.get(name, name)) for name in recipe), default=0)
     for name in sorted(recipe, key=lambda name: name != "prompt"):
         tell(f"  {SAID.get(name, name).replace('_', ' '):{widest}}  {_said(recipe[name])}")

@@ -109,6 +109,7 @@ def begun_song(job):
     """
     if job.output == "-":
         raise InputError("a song is made level by level, which is no stream; use --output FOLDER")
+    job = replace(job, output=job.output.rstrip("/") or job.output)
     if job.keep is not None and job.upsample is None:
         raise InputError("--keep chooses among the samples of --upsample; give a run's folder, or codes, with it")
     if job.upsample is not None and not job.resume and not os.path.isdir(job.upsample):

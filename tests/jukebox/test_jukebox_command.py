@@ -109,7 +109,7 @@ def test_a_song_is_a_folder_that_can_be_made_again(run):
 def test_no_run_is_written_over(run):
     assert run.sing("-o", "song", "--levels", 1)[0] == 0
     before = sounds_of("song")
-    assert run.sing("-o", "song", "--levels", 1, "--temperature", 2)[0] == 0
+    assert run.sing("-o", "song/", "--levels", 1, "--temperature", 2)[0] == 0
     assert sounds_of("song") == before and Path("song-2/song.wav").exists()
     assert run.sing("-o", "song.wav", "--levels", 1)[0] == 0  # whose folder would be the first's
     assert not Path("song.wav").exists() and Path("song-3.wav").exists() and Path("song-3/run.json").exists()
@@ -232,7 +232,10 @@ def test_refused_words(run, words, folder):
 def test_what_is_in_the_way_or_of_another_run_is_refused(run, folder, tmp_path):
     assert run.sing("-o", "song", "--copies", 2, "--levels", 1)[0] == 0
     facts = json.loads(Path("song/run.json").read_text())
+    assert "song: a run that has ended" in run("info", "song")[1]
     Path("song/run.json").write_text(json.dumps(facts | {"finished": False}))
+    said = run("info", "song")[1]
+    assert "song: a run that --resume goes on with" in said and "mara stone" in said and "old town road" in said
     assert "has not ended; --resume goes on" in run.sing("-o", "song")[1]
     assert "another seeds" in run("generate", "--resume", "-o", "song", "-s", 8)[1]
     assert "another labels" in run("generate", "--resume", "-o", "song", "--lyrics", "a new town road")[1]
