@@ -86,13 +86,14 @@ def begin(language="en", model="demo", empty_cache=False):
 _shown = []  # the page of this notebook
 
 
-def page(model=("demo", "beats", "digits"), max_duration=120.0, keep=None, inline=True):
+def page(model=None, max_duration=120.0, keep=None, inline=True):
     """Show the web page of `mindmusicgen page` in the notebook; called again, it takes the place of the one before.
 
     The page and the notebook's own cells share the process: while one computes, the other waits for its turn.
 
     Args:
-        model (str | Sequence[str]): demo, beats, digits, folders or hub ids to choose from; the first is shown first.
+        model (str | Sequence[str]): folders or hub ids to choose from, the first of which is shown first; None is those
+            that come with the package.
         max_duration (float): seconds of music in a piece, at most.
         keep (str): a folder that keeps a copy of every piece.
         inline (bool): show it below the cell; False serves it alone, at the `url` of what is returned.
@@ -111,7 +112,7 @@ def page(model=("demo", "beats", "digits"), max_duration=120.0, keep=None, inlin
 
     while _shown:
         _shown.pop().close()
-    models = (model,) if isinstance(model, str) else tuple(model)
+    models = (model,) if isinstance(model, str) else tuple(model or Limits.models)
     limits = Limits(duration=max_duration, models=models, any_model=True)
     _shown.append(Served(limits, keep=keep, inline=inline))
     return _shown[-1]

@@ -19,7 +19,7 @@ def add_page(parser):
         "--model",
         action="append",
         metavar="MODEL",
-        help="folder or hub id to choose from; may be given several times (demo, beats, digits)",
+        help="folder or hub id to choose from; may be given several times (those that come with the package)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve from (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, help="port to serve from (the first that is free from 7860)")

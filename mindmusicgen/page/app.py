@@ -174,7 +174,8 @@ class Page:
 
         self._wire_words(refuse, hidden, [*values, part["source"], *refusals])
         self.blocks.unload(desk.leave)
-        part["examples"].click(lambda sample: sample[0], part["examples"], part["prompt"], **hidden)
+        texts = [part[name] for name in ("prompt", "lyrics") if name in part]  # of which a model has one
+        part["examples"].click(lambda sample: sample * len(texts), part["examples"], texts, **hidden)
         part["dice"].click(dice, None, part["seed"], **hidden)
         for sent in (part["recording"].upload, part["recording"].stop_recording):
             refuse(sent(self.answer(desk.sent), part["recording"], refusals, **seen))

@@ -23,7 +23,7 @@ class Piece:
         number (int): of the visitor's pieces, from 1.
         stem (str): path of its files without their ending; there is always a .wav.
         values (dict): of the page's fields when it was made.
-        recipe (dict), seed (int), rate, frame_rate (int): as made.
+        recipe (dict), seed, rate (int): as made.
         seconds (float): how long it is.
     """
 
@@ -33,7 +33,6 @@ class Piece:
     recipe: dict
     seed: int
     rate: int
-    frame_rate: float
     seconds: float
 
     @property
@@ -65,7 +64,8 @@ class Piece:
         if os.path.isfile(f"{self.stem}.npz"):
             with np.load(f"{self.stem}.npz") as kept:
                 codes = kept["codes"][0]
-        return plot_piece(read_audio(wav, self.rate, channels_of(wav)), self.rate, codes, self.frame_rate or 50)
+        columns = 50 if codes is None else codes.shape[1] / self.seconds
+        return plot_piece(read_audio(wav, self.rate, channels_of(wav)), self.rate, codes, columns)
 
 
 def channels_of(path):
@@ -116,7 +116,7 @@ class Session:
             path = free_paths([(os.path.join(keep, f"{slug(made)}.wav"), 1)])[0][0]
             write_audio(path, made.audio, made.rate, comment=comment)
         seconds = made.audio.shape[1] / made.rate
-        piece = Piece(self.count, stem, values, made.recipe, made.seed, made.rate, made.frame_rate, seconds)
+        piece = Piece(self.count, stem, values, made.recipe, made.seed, made.rate, seconds)
         self.pieces[piece.number] = piece
         while len(self.pieces) > MOST:
             oldest = self.pieces.pop(min(self.pieces))

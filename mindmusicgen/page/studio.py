@@ -17,7 +17,7 @@ import numpy as np
 
 from ..audio import as_pcm
 from ..auto import part_of_family
-from ..checkpoint.source import resolve
+from ..checkpoint.source import SHIPPED, resolve
 from ..commands import rank
 from ..commands.flags import SCHEDULERS
 from ..commands.generate import check_generate
@@ -41,7 +41,7 @@ class Limits:
 
     duration: float = 120.0
     upload: int = 50
-    models: tuple = ("demo", "beats", "digits")
+    models: tuple = tuple(SHIPPED)
     any_model: bool = False
     scorer: str | None = None
 
@@ -191,7 +191,7 @@ class Studio:
                 see.unit, see.rate = "s", frame_rate
                 audio, (codes, seed) = heard(work.stream(see), sound, model.sampling_rate)
             else:
-                made = work.make(see)
+                made = self._whole(work, see)
                 if judge is not None:
                     made = rank.best_of(job, judge, made, model.sampling_rate)
                 ((audio, codes, seed),) = made
@@ -200,6 +200,15 @@ class Studio:
         recipe = family.recipe(job, work, 0, int(seed))
         taken = time.perf_counter() - begun
         return Made(audio, model.sampling_rate, codes, frame_rate, int(seed), recipe, taken, see.refused)
+
+    def _whole(self, work, see):
+        """The pieces of a model that makes them as a whole."""
+        try:
+            return work.make(see)
+        except InputError as error:
+            if see.refused:  # too early for what was asked of the codes that there are
+                raise InputError("stopped before anything could be heard; nothing was made") from error
+            raise
 
     def _kept(self, job, folder, opened):
         """The model of a job: opened, unless it is open already. What is kept too long goes first: two large models

@@ -126,8 +126,9 @@ ZH = {
     "stopped": "已停止：保留了 {seconds:.1f} 秒音乐，种子 {seed}",
     "fault": "出了错，但不是您的问题；运行此页面的人可以在日志里看到原因",
 }
-EXAMPLES = {  # for models that come with the package, and know English alone
+EXAMPLES = {  # prompts, or words to sing, for models that come with the package and know no Chinese
     "beats": ["fast electronic techno", "slow acoustic waltz", "medium soft rock, 94 bpm", "fast acoustic disco"],
+    "solfa": ["do re mi fa so la ti --", "so so la so do ti --"],
     "digits": ["three one four", "one two three", "seven"],
 }
 TEXTS = {"en": EN, "zh": ZH}

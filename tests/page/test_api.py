@@ -81,6 +81,8 @@ def test_other_families_make_pieces(client):
     assert said["recipe"]["steps"] == 3 and np.abs(read_audio(path, 16000, 1)).max() > 0.001
     said, path = generate(client, prompt="three one", model="digits", voice="v2/en_speaker_1", duration=3)
     assert said["recipe"]["voice"] == ["v2/en_speaker_1"] and np.abs(read_audio(path, 24000, 1)).max() > 0.01
+    said, path = generate(client, prompt="", model="solfa", artist="soprano", lyrics="do re", duration=0.75)
+    assert said["recipe"]["lyrics"] == "do re" and np.abs(read_audio(path, 22050, 1)).max() > 0.01
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ def test_a_piece_that_is_dropped_refills_the_fields(visit, warm):
 def test_a_model_brings_its_fields(visit):
     tab = visit()
     assert not tab.page.is_visible("#voice")
-    for model, seen, gone in (("digits", "#voice", "#source"), ("beats", "#more", "#voice")):
+    models = (("digits", "#voice", "#source"), ("solfa", "#lyrics", "#prompt"), ("beats", "#prompt", "#lyrics"))
+    for model, seen, gone in models:
         tab.page.click("#model input")
         tab.page.click(f"ul[role=listbox] li:has-text('{model}')")
         tab.page.wait_for_selector(seen)
