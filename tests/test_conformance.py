@@ -129,7 +129,7 @@ def test_every_piece_of_a_tiny_model_runs_on_ascend(tmp_path, capsys):
     code = conformance.main(["--model", folder, "--dtypes", "float16", "--markdown", str(page)])
     printed = capsys.readouterr().out
     assert code == 0, printed
-    others = ("condition", "training step", "fine pass", "diffusion step", "VAE", "CLAP audio", "upper prior chunk")
+    others = ("condition", "training step", "fine pass", "diffusion step", "VAE", "CLAP audio", "song chunk")
     for piece in (*conformance.PIECES, *others):
         assert f"{piece} " in page.read_text()
     assert "`Conv2D`" in printed  # of pictures, by the device's own operator
