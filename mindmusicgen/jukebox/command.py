@@ -20,7 +20,7 @@ from ..sound.recipe import RUN, bare_name, run_of
 from . import settings
 from .checkpoint.folder import load_config
 from .codec import packed, unpacked
-from .run_folder import bytes_of, given_codes, made_codes, piece_recipe
+from .run_folder import bytes_in, bytes_of, given_codes, made_codes, piece_recipe
 from .tokenizer import FILES, JukeboxTokenizer
 
 OF_OTHERS = "mindir melody plot max_new_tokens guidance_scale negative_prompt voice long save_voice steps scheduler"
@@ -102,7 +102,9 @@ def prepare(job, folder, keep=None):
     options = _options(job, config, codes)
     asked = {name: value for name, value in options.items() if name in settings.DEFAULTS}
     request = settings.resolve(config, config.raws, codes, labels, options["sample_levels"], asked)
-    check_folder(job.run_folder, "output", bytes_of(request))
+    pieces = len(request.seeds) * request.length * (job.bit_depth or 16) // 8
+    there = bytes_in(job.run_folder) if job.resume else 0
+    check_folder(job.run_folder, "output", max(bytes_of(request) - there, 0) + pieces)
     _say_what_it_takes(job, config, request)
 
     def opened():

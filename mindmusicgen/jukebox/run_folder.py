@@ -74,7 +74,7 @@ class RunFolder:
         if not isinstance(folder, (str, os.PathLike)):
             raise InputError(f"output_dir is {shown(folder)}; expected a folder's path")
         self.folder, self.facts, self.end, self.recipe = os.fspath(folder), facts, end, recipe
-        check_folder(self.folder, "output", size)
+        check_folder(self.folder, "output", max(size - bytes_in(self.folder), 0) if resume else size)
         found = run_of(self.folder)
         self.resumed = bool(resume and found)
         if self.resumed:
@@ -180,6 +180,12 @@ class RunFolder:
 def bytes_of(request):
     """About how many bytes a run takes: codes, and the sound of each level."""
     return len(request.seeds) * (4 * sum(request.wanted) + 2 * request.length * len(request.levels))
+
+
+def bytes_in(folder):
+    """How many bytes the levels of a run have already."""
+    pattern = os.path.join(glob.escape(folder), "level_*", "*")
+    return sum(os.path.getsize(path) for path in glob.glob(pattern))
 
 
 def in_the_way(folder):

@@ -96,12 +96,6 @@ def resolve(config, raws, music_tokens, labels, sample_levels, asked):
         Labels(prior, rows, samples, level, raws[level])
         for level, (prior, rows) in enumerate(zip(config.prior_configs, labels, strict=True))
     ]
-    temperature = number("sampling_temperature", given["sampling_temperature"], COLDEST, HOTTEST)
-    temperatures = [temperature] * (count - 1) + [LAST_TEMPERATURE if count > 1 else temperature]
-    top_k = whole_number("top_k", given["top_k"], 0)
-    top_p = number("top_p", given["top_p"], 0, 1)
-    if top_k and top_p:
-        raise InputError(f"top_k is {top_k} and top_p is {top_p:g}; give one of them")
     seeds = resolve_seeds(given["seed"], samples)
     batches = [whole_number(name, given[name], 1) for name in ("max_batch_size", "lower_batch_size")]
     request = Request(
@@ -112,9 +106,7 @@ def resolve(config, raws, music_tokens, labels, sample_levels, asked):
         total,
         offset,
         _hops(config, given["hop_fraction"]),
-        temperatures,
-        top_k,
-        top_p,
+        *_choosing(given, count),
         seeds,
         [batches[0]] + [batches[1]] * (count - 1),
         length,
@@ -149,6 +141,17 @@ def given_codes(config, music_tokens, raws):
                 f"music_tokens[{level}] has {own} codes for {above} above; expected {ratio} for each, or none"
             )
     return codes
+
+
+def _choosing(given, count):
+    """Temperatures of all priors, top_k and top_p."""
+    temperature = number("sampling_temperature", given["sampling_temperature"], COLDEST, HOTTEST)
+    temperatures = [temperature] * (count - 1) + [LAST_TEMPERATURE if count > 1 else temperature]
+    top_k = whole_number("top_k", given["top_k"], 0)
+    top_p = number("top_p", given["top_p"], 0, 1)
+    if top_k and top_p:
+        raise InputError(f"top_k is {top_k} and top_p is {top_p:g}; give one of them")
+    return temperatures, top_k, top_p
 
 
 def _levels(levels, count):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -275,6 +276,16 @@ def test_too_little_room_is_told_before_the_model_is_opened(run, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
     code, said = run.sing("-o", "song")
     assert code == 2 and "output needs" in said and "non-commercial" not in said
+
+
+def test_what_a_run_has_already_needs_no_room(run, monkeypatch):
+    assert run.sing("-o", "song", "--copies", 3)[0] == 0
+    free = SimpleNamespace(free=5000)  # for the three pieces of 1 kB, and no more
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    Path("song/level_2/codes.npy").unlink()
+    assert run("generate", "--resume", "-o", "song")[0] == 0
+    free.free = 2000
+    assert "output needs" in run("generate", "--resume", "-o", "song")[1]
 
 
 def test_info_says_what_a_model_is(run, both):
