@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "test_musicldm_mindir",
     "test_batch",
     "test_bark_command",
+    "test_jukebox_command",
     "test_ops",
     "test_quantized",
     "test_doctor",

@@ -7,7 +7,7 @@ from ..runtime.compiled import watchers
 from ..runtime.progress import progress_bar, someone_watches
 from ..runtime.telling import tell
 
-MEASURED = 24  # steps after the first chunk, which compiles, from which the time that is left is told
+MEASURED = 48  # steps after the first chunk, which compiles, from which the time that is left is told
 WORTH_TELLING = 60.0  # seconds that a level takes, when no bar is shown
 
 

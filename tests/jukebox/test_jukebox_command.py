@@ -421,6 +421,7 @@ class TestBatch:
 
 def test_a_song_tells_of_its_levels(run, monkeypatch):
     monkeypatch.setattr(progress, "WORTH_TELLING", 0.0)
+    monkeypatch.setattr(progress, "MEASURED", 24)
     said = run.sing("-o", "song", seconds=40.5 * 128 / 44100)[1]
     assert [said.count(f"level {level}: {40 * 4**level} steps, about 0 min") for level in range(3)] == [1, 1, 1]
     assert said.count("; the levels after it about 0 min more") == 2

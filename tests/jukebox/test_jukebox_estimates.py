@@ -48,7 +48,7 @@ def play(bar, clock, windows=2):
 def test_it_is_told_once_compiling_and_known_codes_apart(clock, capsys):
     play(bar(later=lambda step, known: 3600 * step + 60000 * known), clock)
     (line,) = capsys.readouterr().err.splitlines()
-    # after the fourth chunk 960 steps of 0.2 s and 250 positions, by then taken for 0.01 s
+    # after the sixth chunk 940 steps of 0.2 s and 250 positions, by then taken for 0.01 s
     assert line.startswith("level 1: 1000 steps, about 3 min, until ")
     assert line.endswith("; the levels after it about 22 min more")
 
