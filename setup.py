@@ -36,7 +36,7 @@ KERNELS = Extension(
 ORACLE = ["torch>=2.4", "transformers>=4.57,<6", "diffusers>=0.35,<0.36"]
 TUTORIALS = ["jupyterlab>=4", "ipykernel>=6", "nbclient>=0.9", "nbformat>=5.9", "ipywidgets>=8"]
 DOCS = ["pdoc>=15"]
-PAGE = ["gradio>=6,<7"]
+PAGE = ["gradio>=6.31,<7"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "ipython>=8", *DOCS]
 MINDNLP = [  # what imports together with MindNLP, which wants MindSpore 2.7.0
     "mindnlp==0.5.1",

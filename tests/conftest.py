@@ -39,6 +39,8 @@ LONGEST_FIRST = (
     "test_training",
     "test_generate",
     "test_documentation_page",
+    "test_page",
+    "test_work",
     "test_demo",
     "test_compiled",
     "test_submodels",

@@ -358,8 +358,8 @@ def test_what_is_wrong_with_the_command_is_one_sentence(words, sentence, monkeyp
 
 
 def test_an_old_gradio_is_named(monkeypatch):
-    monkeypatch.setattr(serve, "version", lambda name: "5.49.1")
-    with pytest.raises(InputError, match="needs Gradio 6, not 5.49.1"):
+    monkeypatch.setattr(serve, "version", lambda name: "6.9.1")
+    with pytest.raises(InputError, match="needs Gradio 6.31 or newer, not 6.9.1"):
         serve.check_gradio()
 
 

@@ -90,6 +90,8 @@ class Desk:
                 traceback.print_exception(error, file=sys.stderr)
                 sentence = self.text(request, "fault")
             sentence = re.sub(re.escape(self.folder) + r"[^'\"\s]*/", "", sentence)  # nobody needs to know the way
+            if not self.studio.limits.any_model:  # nor, to whoever comes from elsewhere, where models lie
+                sentence = re.sub(r"(?<![\w.:/])/(?:[^\s/'\"]+/)+", "", sentence)
             field = about(error.args[0]) if isinstance(error, InputError) else "prompt"
             if page:
                 self.session(request).refusal = (field, sentence)
@@ -180,7 +182,9 @@ class Desk:
                 piece = session.add(made, named, self.keep)
             finally:
                 sound.ended = True
-                threading.Timer(30, self.sounds.pop, (sound.name, None)).start()  # whoever listens takes the rest
+                later = threading.Timer(30, self.sounds.pop, (sound.name, None))  # whoever listens takes the rest
+                later.daemon = True
+                later.start()
         words = {"seconds": piece.seconds, "taken": made.taken, "seed": piece.seed}
         ended = self.status(request, "stopped" if made.stopped else "done", **words)
         yield self.show(session, piece) | self.ready() | {"status": ended}

@@ -48,6 +48,7 @@ class Served:
         port = free_port(host, port)
         self.folder = tempfile.mkdtemp(prefix="mindmusicgen-page-")
         # Gradio asks for these when it is imported, or whenever a file comes.
+        self.before = os.environ.get("GRADIO_TEMP_DIR")
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(self.folder, "served")
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         import gradio as gr
@@ -100,6 +101,9 @@ class Served:
         self.studio.close()
         self.blocks.close(verbose=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.environ.pop("GRADIO_TEMP_DIR", None)
+        if self.before is not None:
+            os.environ["GRADIO_TEMP_DIR"] = self.before
 
 
 def check_gradio():
@@ -111,9 +115,9 @@ def check_gradio():
     try:
         found = version("gradio")
     except PackageNotFoundError as error:
-        raise InputError("the page needs Gradio, which is not installed; run: pip install 'gradio>=6'") from error
-    if int(found.split(".")[0]) < 6:
-        raise InputError(f"the page needs Gradio 6, not {found}; run: pip install -U 'gradio>=6'")
+        raise InputError("the page needs Gradio, which is not installed; run: pip install 'gradio>=6.31'") from error
+    if tuple(int(part) for part in found.split(".")[:2]) < (6, 31):
+        raise InputError(f"the page needs Gradio 6.31 or newer, not {found}; run: pip install -U 'gradio>=6.31'")
 
 
 def free_port(host, port):
