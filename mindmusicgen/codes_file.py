@@ -99,7 +99,7 @@ def _layout(config):
 
 
 def _number(value):
-    """A number of a file."""
-    if np.ndim(value) or value.dtype.kind not in "iuf":
+    """A finite number of a file."""
+    if np.ndim(value) or value.dtype.kind not in "iuf" or not np.isfinite(value):
         raise ValueError(f"{value.dtype} of shape {value.shape}")
     return value.item()

@@ -216,6 +216,7 @@ class TestSizes:
             return [SimpleNamespace(path=path, size=7 * 10**9) for path in paths]
 
         monkeypatch.setattr(huggingface_hub.HfApi, "get_paths_info", sizes)
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**12))
         return hub
 
     def test_it_is_told(self, sized, capsys):
