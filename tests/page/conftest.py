@@ -7,7 +7,7 @@ import shutil
 import pytest
 from page_server import Server
 
-NEEDS = {"test_api.py": ("gradio",), "test_browser.py": ("gradio", "playwright")}
+NEEDS = {"test_api.py": ("gradio_client",), "test_browser.py": ("gradio_client", "playwright")}
 collect_ignore = [name for name, needed in NEEDS.items() if not all(map(importlib.util.find_spec, needed))]
 
 
