@@ -67,6 +67,9 @@ class PriorGraphs(nn.Cell):
         self.offsets = Tensor(np.arange(samples, dtype=np.int32) * self.n_ctx)
         self.gather, self.assign = ops.Gather(), ops.Assign()
         functions = self._prepare, self._prefill, self._chunk
+        eager = (
+            eager or net.rings is not None
+        )  # there is nothing to compile, and MindSpore never frees a graph's weights
         if not (eager and WRITES_IN_PLACE):
             key = fingerprint(prior.config, prior.level, prior.nb_priors, str(dtype), prior.quantization, samples)
             functions = (compiled(function, key) for function in functions)

@@ -1,5 +1,6 @@
 """The priors of a model, read when their turn comes: of a large model there is one in memory at a time."""
 
+import gc
 import math
 
 import mindspore as ms
@@ -10,6 +11,7 @@ from ..models.quantized import say_expanded
 from ..ops import quantized as quantized_ops
 from ..ops.memory import release_free_memory
 from ..runtime import memory_limits
+from ..runtime.compiled import forget_operations, release_abandoned
 from .checkpoint import folder as folders
 from .decode_loop import PriorGraphs, step_bytes
 from .prior import JukeboxPrior
@@ -60,6 +62,9 @@ class Priors:
         """Let all priors and their graphs go."""
         self.found.clear()
         self.made.clear()
+        gc.collect()  # graphs hold themselves
+        release_abandoned()
+        forget_operations()
         release_free_memory()
 
     def _open(self, level):

@@ -153,6 +153,16 @@ def release_abandoned():
         _release(_abandoned.popleft())
 
 
+def forget_operations():
+    """Free what MindSpore keeps of the last operations outside of graphs, such as all weights that one of them read.
+
+    For a moment in which nothing computes.
+    """
+    api = _api()
+    with contextlib.suppress(AttributeError):
+        api._pynative_executor.clear_res()
+
+
 def _release(graphs):
     """Free graphs. About half of what compiling took comes back, and the weights; the rest MindSpore never frees."""
     names = set().union(*graphs.values())

@@ -8,6 +8,7 @@ side runs in a process of its own, in turn. How to read the table: README.md in 
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -146,6 +147,7 @@ class Torch:
     """The measured operations, on transformers and torch."""
 
     def __init__(self, kind, clock):
+        os.environ["TQDM_DISABLE"] = "1"  # a bar for every call
         import torch
         from transformers.models.deprecated.jukebox.configuration_jukebox import JukeboxPriorConfig
         from transformers.models.deprecated.jukebox.modeling_jukebox import JukeboxPrior
