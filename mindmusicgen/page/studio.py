@@ -119,6 +119,8 @@ class Studio:
         self.limits, self.source = limits or Limits(), source or {}
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="studio")
         self.models, self.running, self.closed = {}, set(), False
+        for folder in SHIPPED.values():  # now: transformers cannot be imported by two threads at the same time
+            part_of_family(folder, "command")
 
     def family_of(self, model):
         """What the family of a model does with a job, and the model's folder.

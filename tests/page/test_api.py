@@ -77,8 +77,7 @@ def test_a_recording_is_continued(client):
 
 
 def test_other_families_make_pieces(client):
-    said, path = generate(client, prompt="fast electronic techno", model="beats", steps=3, scheduler="dpm", duration=2)
-    assert said["recipe"]["steps"] == 3 and np.abs(read_audio(path, 16000, 1)).max() > 0.001
+    """The third is in test_browser.py."""
     said, path = generate(client, prompt="three one", model="digits", voice="v2/en_speaker_1", duration=3)
     assert said["recipe"]["voice"] == ["v2/en_speaker_1"] and np.abs(read_audio(path, 24000, 1)).max() > 0.01
     said, path = generate(client, prompt="", model="solfa", artist="soprano", lyrics="do re", duration=0.75)
@@ -207,8 +206,8 @@ def test_a_notebook_shows_it(server):
     second = notebook.page("demo", inline=False, max_duration=5)
     try:
         assert not first.blocks.is_running and second.blocks.is_running
-        said, _ = generate(Client(second.url, verbose=False), seed=4)
-        assert said["seed"] == 4 and second.url in repr(second)
+        with urllib.request.urlopen(second.url, timeout=30) as answer:
+            assert b"gradio" in answer.read() and second.url in repr(second)
     finally:
         second.close()
         notebook._shown.clear()
