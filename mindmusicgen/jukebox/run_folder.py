@@ -141,7 +141,7 @@ class RunFolder:
         if not self.resumed or not os.path.exists(path):
             return given
         try:
-            found = np.load(path, allow_pickle=False)
+            found = _read(path)
         except Exception as error:  # a damaged file can raise nearly anything
             raise InputError(f"{path} cannot be read ({clip(error, 80)}); delete it to make its level again") from error
         shape, most = (len(given), given.shape[1]), self.facts["codes"][level]
@@ -153,7 +153,12 @@ class RunFolder:
 
     def keep(self, level, codes):
         """Write the codes of a level so far, [samples, n] int32."""
-        self._save(self._file(level, CODES), lambda file: np.save(file, codes))
+
+        def write(file):
+            np.save(file, codes)
+            file.write(digest(codes).encode())  # behind the array, where NumPy does not look
+
+        self._save(self._file(level, CODES), write)
 
     def heard(self, level):
         """Whether the sounds of a level, which is complete, are there already."""
@@ -228,7 +233,17 @@ def made_codes(folder, count):
     for level in range(count):
         path = os.path.join(folder, f"level_{level}", CODES)
         try:
-            made.append(np.load(path, allow_pickle=False) if os.path.exists(path) else None)
+            made.append(_read(path) if os.path.exists(path) else None)
         except Exception as error:
             raise InputError(f"{path} cannot be read ({clip(error, 80)}); make the run again") from error
     return made
+
+
+def _read(path):
+    """The array in a file of `RunFolder.keep`, or in one that NumPy wrote, which has no digest behind it."""
+    with open(path, "rb") as file:
+        found = np.lib.format.read_array(file, allow_pickle=False)
+        beside = file.read()
+    if beside and beside != digest(found).encode():
+        raise ValueError("its codes are not those that were written")
+    return found

@@ -44,7 +44,7 @@ def kinds(Kind):
             resolve(config, config.raws, empty, labels, None, {"sample_length": 2048, "seed": 1})
 
     class Run(Kind):
-        """The folder of a run that is gone on with: its facts, its recipe and its codes, which have no checksum."""
+        """The folder of a run that is gone on with: its facts, its recipe and its codes."""
 
         files = ["run.json", "run.json", "given.npz", "level_0/codes.npy"]
         facts = {"model": "a", "codes": [8, 32, 128], "seeds": [5, 6], "top_k": 0}
@@ -68,7 +68,7 @@ def kinds(Kind):
             given = [one.tobytes() for one in given_codes(self.folder, 3)]
             made_codes(self.folder, 3)
             run = RunFolder(self.folder, self.facts, self.given, 32, 100, resume=True)
-            return given, run.codes(0, self.given[0]).shape
+            return given, run.codes(0, self.given[0]).tobytes()
 
         def attempt(self, rng):
             try:

@@ -175,9 +175,23 @@ class TestRuns:
         refused(lambda: self.make(quick, tmp_path, resume=True), "not this run's codes")
         with open(tmp_path / "level_0" / "codes.npy", "wb") as file:
             np.savez(file, codes=np.zeros((2, 3), np.int32))
-        refused(lambda: self.make(quick, tmp_path, resume=True), "not this run's codes")
+        refused(lambda: self.make(quick, tmp_path, resume=True), "cannot be read")
         (tmp_path / "level_0" / "codes.npy").write_bytes(b"nothing")
         refused(lambda: self.make(quick, tmp_path, resume=True), "cannot be read")
+
+    def test_a_code_that_was_changed_is_seen(self, quick, tmp_path, refused):
+        """Also where it became another code that there is."""
+        self.make(quick, tmp_path, callback=lambda level, done, steps: done < 34)
+        path = tmp_path / "level_0" / "codes.npy"
+        written = path.read_bytes()
+        assert np.load(path).shape == (2, 32)
+        changed = bytearray(written)
+        changed[-17 - 3] ^= 1  # the lowest bits of the last code: sixteen digits follow it
+        for damaged in (bytes(changed), written[:-1], written + b"0"):
+            path.write_bytes(damaged)
+            refused(lambda: self.make(quick, tmp_path, resume=True), "not those that were written")
+        path.write_bytes(written[:-16])  # as NumPy would have written it
+        self.make(quick, tmp_path, resume=True)
 
     def test_a_run_of_another_model_is_refused(self, both, quick, tmp_path, refused):
         self.make(quick, tmp_path, callback=lambda level, done, steps: done < 20)
