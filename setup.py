@@ -100,7 +100,7 @@ setup(
         "mindnlp": MINDNLP,
         "ray": ["ray>=2.9"],
         "page": PAGE,
-        "test-page": [*TEST, *PAGE, "playwright>=1.49"],  # with a Chromium of the system's
+        "test-page": [*TEST, *PAGE, *TUTORIALS, "playwright>=1.49"],  # with a Chromium of the system's
         "completion": ["argcomplete>=3"],  # of commands and options in a shell
         "demo": ORACLE + ["librosa>=0.10"],  # to train and judge the demo model again
     },

@@ -211,3 +211,36 @@ def test_a_notebook_shows_it(server):
     finally:
         second.close()
         notebook._shown.clear()
+
+
+def test_a_notebook_shows_it_below_the_cell():
+    """In a kernel of its own, as a student has it."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = ["from mindmusicgen import notebook\npage = notebook.page(max_duration=5)\nprint(page.url)", "page.close()"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    NotebookClient(book, timeout=120, kernel_name="python3").execute()
+    outputs = book.cells[0].outputs
+    shown = [one["data"]["text/html"] for one in outputs if "text/html" in one.get("data", {})]
+    url = next(one.text.strip() for one in outputs if one.get("name") == "stdout")
+    assert len(shown) == 1 and f'<iframe src="{url}"' in shown[0]
+
+
+def test_a_melody_is_followed(client, tmp_path):
+    """By a melody model in a folder; the demo, which follows words alone, says so."""
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
+    from random_checkpoint import build_tokenizer
+    from test_melody import tiny
+
+    from mindmusicgen import MusicgenMelodyProcessor
+
+    folder, tune = str(tmp_path / "melody"), str(tmp_path / "tune.wav")
+    tiny().save_pretrained(folder)
+    MusicgenMelodyProcessor(tokenizer=build_tokenizer()).save_pretrained(folder)
+    soundfile.write(tune, 0.3 * np.sin(2 * np.pi * 440 * np.arange(64000) / 32000), 32000)
+    follow = {"recording": handle_file(tune), "use": "melody", "seed": 1}
+    about, path = generate(client, model=folder, **follow)
+    assert about["recipe"]["melody"] == ["tune.wav"] and soundfile.info(path).frames == 32000
+    with pytest.raises(AppError, match="follows words alone"):
+        generate(client, model="demo", **follow)
