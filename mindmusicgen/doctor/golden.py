@@ -18,8 +18,33 @@ def fingerprint(folder, names):
     return digest.hexdigest()
 
 
+def read(path, script, names=None):
+    """Arrays of a file of golden values.
+
+    Args:
+        path (Path): the file.
+        script (str): what writes it.
+        names (Sequence[str]): which there must be; None: all that there are.
+
+    Returns:
+        dict[str, numpy.ndarray]
+
+    Raises:
+        InputError: if the file is missing or damaged, or lacks one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in (names or file.files)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"the doctor's golden values in {path} cannot be read; {_again(script)}") from error
+
+
+def _again(script):
+    return f"reinstall mindmusicgen (in its repository: python {script})"
+
+
 def load(path, folder, names, script):
-    """Golden arrays.
+    """Golden arrays of a model that ships with the package.
 
     Args:
         path (Path): the file.
@@ -32,15 +57,11 @@ def load(path, folder, names, script):
     Raises:
         InputError: if the file is missing, damaged, or belongs to another model.
     """
-    again = f"reinstall mindmusicgen (in its repository: python {script})"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        made_for = str(arrays.pop("fingerprint"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"the doctor's golden values in {path} cannot be read; {again}") from error
-    if made_for != fingerprint(folder, names):
-        raise InputError(f"the doctor's golden values belong to another demo model than the one in {folder}; {again}")
+    arrays = read(path, script)
+    if str(arrays.pop("fingerprint", "")) != fingerprint(folder, names):
+        raise InputError(
+            f"the doctor's golden values belong to another demo model than the one in {folder}; {_again(script)}"
+        )
     return arrays
 
 

@@ -12,7 +12,7 @@ from ..models.layers import LayerNorm, Linear, empty_parameter
 from ..ops import native
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
-from ..ops.rings import KINDS, ring_ops
+from ..ops.rings import KINDS, MOST, ring_ops
 from .attention import Attention, Kind
 
 
@@ -108,7 +108,8 @@ class Transformer(nn.Cell):
         self.fc_proj_out = None if encoder or self.tied else Linear(dim, ids, dtype=dtype)
         self.gather = ops.Gather()
         self.kernel, self.most_rows = native.linear_op(), native.linear_rows()
-        self.rings = None if encoder or dtype != ms.float32 or config.attn_res_scale else ring_ops()
+        fits = dtype == ms.float32 and positions <= MOST and not (encoder or config.attn_res_scale)
+        self.rings = ring_ops() if fits else None
         first = self.sizes[0]
         facts = [first.heads, first.row, first.rows, first.prime, positions - config.n_ctx, int(self.tied)]
         self.facts = Tensor(np.array(facts, np.int32))

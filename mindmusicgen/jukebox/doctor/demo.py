@@ -1,13 +1,12 @@
 """The tiny Jukebox in the hands of `mindmusicgen doctor`, and the golden values that it is held against."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ...doctor import golden
 from ...doctor.stages import AUDIO_TOLERANCES, CHOICE_TOLERANCES, TOLERANCES, StageCheck, largest_error
 from ...dtypes import DTYPES
-from ...errors import InputError
 from .kinds import KINDS, Kinds
 from .tiny import SEED, TinyJukebox
 
@@ -24,12 +23,7 @@ def load(path=PATH):
     Raises:
         InputError: if the file is missing or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in NAMES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        again = f"reinstall mindmusicgen (in its repository: python {SCRIPT})"
-        raise InputError(f"the doctor's golden values in {path} cannot be read; {again}") from error
+    return golden.read(path, SCRIPT, NAMES)
 
 
 class Demo:

@@ -1,13 +1,10 @@
 """The tiny MusicLDM in the hands of `mindmusicgen doctor`, and the golden values that it is held against."""
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
+from ...doctor import golden
 from ...doctor.stages import AUDIO_TOLERANCES, TOLERANCES, StageCheck, largest_error
 from ...dtypes import DTYPES
-from ...errors import InputError
 from .tiny import TinyMusicLDM
 
 PATH = Path(__file__).with_name("golden.npz")
@@ -28,12 +25,7 @@ def load(path=PATH):
     Raises:
         InputError: if the file is missing or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in NAMES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        again = f"reinstall mindmusicgen (in its repository: python {SCRIPT})"
-        raise InputError(f"the doctor's golden values in {path} cannot be read; {again}") from error
+    return golden.read(path, SCRIPT, NAMES)
 
 
 class Demo:
