@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "benchmark"))
 
 import benchmark
+import history
 import peers
 import sides
 
@@ -145,3 +146,36 @@ def test_a_watch_times_the_steps_between_its_calls_and_says_when_to_stop():
     assert [watch(done) for done in (25, 50)] == [True, False]
     watch.seen = [(25, 10.0), (50, 10.5), (500, 19.5)]
     assert watch.milliseconds() == pytest.approx(20.0)
+
+
+def kept(tmp_path, capsys, *runs):
+    """Add runs to a history and show it: exit status and text."""
+    where = ["--history", str(tmp_path / "history.json")]
+    for samples, cpu in runs:
+        file = tmp_path / "run.json"
+        results = [result(side, "step", **{name: [value]}) for side, name, value in samples]
+        file.write_text(json.dumps({"machine": MACHINE | {"cpu": cpu}, "results": results}))
+        assert history.main([*where, "add", "some", str(file)]) == 0
+    status = history.main([*where, "show"])
+    return status, capsys.readouterr().out
+
+
+def test_a_slowdown_shows_by_the_ratio_to_torch(tmp_path, capsys):
+    def run(ours, torch):
+        return [("int8", "step", ours), ("torch", "step", torch)], "a CPU"
+
+    assert kept(tmp_path, capsys, run(20.0, 100.0), run(40.0, 200.0))[0] == 0  # a slower machine, the same ratio
+    status, text = kept(tmp_path, capsys, run(30.0, 100.0))
+    assert status == 1
+    assert "0.3 of torch" in text and "best before 0.2" in text and "SLOWER" in text
+
+
+def test_history_compares_values_where_torch_is_missing_and_only_the_same_cpu(tmp_path, capsys):
+    assert kept(tmp_path, capsys, ([("int8", "peak", 1.5)], "a CPU"), ([("int8", "peak", 3.0)], "another"))[0] == 0
+    status, text = kept(tmp_path, capsys, ([("int8", "peak", 2.0)], "a CPU"))
+    assert status == 1 and "best before 1.5" in text
+
+
+def test_history_says_which_benchmarks_there_are(tmp_path):
+    with pytest.raises(SystemExit, match=r"no run of 'x' is kept; there are \[\]"):
+        history.main(["--history", str(tmp_path / "none.json"), "show", "x"])
