@@ -11,7 +11,7 @@ EDGES = [0, 1, 60, 69, 140, 149]  # what make_goldens keeps of the long prompts
 
 
 def states(model, ids, mask, jit=True):
-    encode = model.encode_text if jit else model.text_encoder.construct
+    encode = model._encode_text if jit else model.encode_text
     return encode(Tensor(ids), Tensor(mask)).asnumpy()
 
 
@@ -33,6 +33,17 @@ def test_the_long_prompt_needs_the_far_buckets(quad, monkeypatch):
     bias = quad.model.text_encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias
     monkeypatch.setattr(bias, "max_distance", 64)
     assert np.abs(states(quad.model, ids, mask, jit=False)[0, EDGES] - expected[0]).max() > 1e-3
+
+
+def test_the_first_call_compiles_nothing_and_gives_the_same(quad, compiled):
+    ids, mask = (np.pad(quad[f"text0.{part}"], ((0, 0), (0, 3))).astype(np.int32) for part in ("ids", "mask"))
+    before = compiled()
+    first = states(quad.model, ids, mask, jit=False)
+    assert compiled() == before
+    second, third = (states(quad.model, ids, mask, jit=False) for _ in range(2))
+    assert compiled() == before + 1
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
 
 
 def test_padding_does_not_matter(quad):

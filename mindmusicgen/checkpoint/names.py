@@ -16,7 +16,7 @@ BUFFERS = re.compile(r"(.*\.)?quantizer\.layers\.\d+\.codebook\.(inited|cluster_
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "kv_proj": ("k_proj", "v_proj"), "qkv": ("q", "k", "v")}
 
 
-def plan(network, renames=(), stacked=None):
+def plan(network, renames=(), stacked=None, shapes=None):
     """The pieces of every parameter of a network that holds T5, EnCodec, or whatever has its attention fused.
 
     Args:
@@ -24,16 +24,18 @@ def plan(network, renames=(), stacked=None):
         renames (Sequence[tuple[str, str]]): regular expressions and what takes their place, in the name of a parameter
             as a checkpoint would have it if nothing were fused.
         stacked (dict[str, int]): last names of cells whose parameters are so many tensors, one below the other.
+        shapes (dict[str, tuple]): shapes of matrices that the network keeps in another form, by name.
 
     Returns:
         dict[str, list[Piece]] by parameter name.
     """
     cells, made = dict(network.cells_and_names()), {}
-    for name, parameter in network.parameters_and_names():
+    found = {name: parameter.shape for name, parameter in network.parameters_and_names()}
+    for name, shape in (found | (shapes or {})).items():
         stored = name
         for pattern, replacement in renames:
             stored = re.sub(pattern, replacement, stored)
-        made[name] = _pieces(name, stored, parameter.shape, cells, stacked or {})
+        made[name] = _pieces(name, stored, shape, cells, stacked or {})
     return made
 
 

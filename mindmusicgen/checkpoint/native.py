@@ -46,52 +46,77 @@ def stored_quantization(folder):
     return name
 
 
-def load_native(network, tensors, source):
+def load_native(network, tensors, source, stores=None):
     """Fill a network from a file in the cells' own layout: names and shapes are those of the parameters.
+
+    Args:
+        network (nn.Cell): the network.
+        tensors (dict[str, LazyTensor]): the file's tensors.
+        source (str): the file, for errors.
+        stores (dict): as in `huggingface.load`, for a network that keeps some of them in another form.
 
     Raises:
         InputError: for a missing, left-over or misshapen parameter, by name.
     """
-    parameters = dict(network.parameters_and_names())
+    stores = stores or {}
+    parameters = {name: one for name, one in network.parameters_and_names() if name not in stores}
+    wanted = {name: tuple(one.shape) for name, one in parameters.items()}
+    wanted |= {name: store[0] for name, store in stores.items() if store}
+    _check_shapes(wanted, tensors, source)
+    packed = {name for name in quantised_parameters(network) if name in parameters}
+    mapped, looked = {}, []
+    # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
+    for name in sorted(set(wanted) - packed):
+        values = tensors[name].map()
+        if not np.issubdtype(values.dtype, np.floating):
+            raise InputError(f"{source} holds {name} as {tensors[name].dtype}; expected floating-point weights")
+        check_finite(values, name, source)
+        looked.append(values)
+        if name in stores:
+            stores[name][1](values)
+        elif values.dtype == parameters[name].asnumpy().dtype:
+            mapped[name] = values
+            parameters[name].assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
+        else:
+            parameters[name].asnumpy()[...] = values
+        if (packed or stores) and sum(one.nbytes for one in looked) > LOOKED:
+            release_mapped(looked, untouched=True)  # pages that the look has read; what is used comes back
+            looked.clear()
+    if packed or stores:
+        release_mapped(looked, untouched=True)
+        release_free_memory()
+        _read_packed({name: parameters[name] for name in packed}, network, tensors, source)
+        network.mapped = mapped
+        release_free_memory()
+
+
+def _check_shapes(wanted, tensors, source):
+    """Refuse tensors that are not those of a network, {name: shape}."""
     for wrong, what in (
-        (set(parameters) - set(tensors), "lacks"),
-        (set(tensors) - set(parameters), "holds an unknown"),
+        (set(wanted) - set(tensors), "lacks"),
+        (set(tensors) - set(wanted), "holds an unknown"),
     ):
         if wrong:
             raise InputError(f"{source} {what} {clip(min(wrong))}; convert the model again with this version")
-    packed, mapped, arena, reads, looked = quantised_parameters(network), {}, None, [], []
-    # What is mapped comes first: the zeros that it replaces are given back before the rest takes its memory.
-    for name, parameter in sorted(parameters.items(), key=lambda entry: entry[0] in packed):
-        found, expected = tuple(tensors[name].shape), tuple(parameter.shape)
+    for name, expected in wanted.items():
+        found = tuple(tensors[name].shape)
         if found != expected:
             raise InputError(f"{source} does not fit its config: {name} has shape {found}, expected {expected}")
-        if name in packed:
-            if arena is None:
-                release_mapped(looked)
-                release_free_memory()
-                arena = arena_for(network)
-            values = arena.take(expected, parameter.asnumpy().dtype)
-            if DTYPE_NAMES[values.dtype.str] != tensors[name].dtype:
-                raise InputError(f"{source} holds {name} as {tensors[name].dtype}; convert the model again")
-            reads.append((tensors[name], values))
-        else:
-            values = mapped[name] = tensors[name].map()
-            if not np.issubdtype(values.dtype, np.floating):
-                raise InputError(f"{source} holds {name} as {tensors[name].dtype}; expected floating-point weights")
-            check_finite(values, name, source)
-            looked.append(values)
-            if packed and sum(one.nbytes for one in looked) > LOOKED:
-                release_mapped(looked)  # pages that the look has read; what is used comes back
-                looked.clear()
-        if values.dtype == parameter.asnumpy().dtype:
-            parameter.assign_value(ms.Tensor.from_numpy(values))  # shares the mapped memory
-        else:
-            parameter.asnumpy()[...] = values
+
+
+def _read_packed(parameters, network, tensors, source):
+    """Codes and scales into memory of their own, in huge pages; {name: Parameter}."""
+    if not parameters:
+        return
+    arena, reads = arena_for(network), []
+    for name, parameter in parameters.items():
+        values = arena.take(tuple(parameter.shape), parameter.asnumpy().dtype)
+        if DTYPE_NAMES[values.dtype.str] != tensors[name].dtype:
+            raise InputError(f"{source} holds {name} as {tensors[name].dtype}; convert the model again")
+        parameter.assign_value(ms.Tensor.from_numpy(values))
+        reads.append((tensors[name], values))
     with ThreadPoolExecutor(2) as pool:  # most of it is the system that finds pages, which two threads share
         list(pool.map(lambda read: read[0].read_into(read[1]), reads))
-    if packed:
-        network.mapped = mapped
-        release_free_memory()
 
 
 def write_native(network, path, quantization=None):

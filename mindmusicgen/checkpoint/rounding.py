@@ -32,18 +32,24 @@ def rounding(whole, networks, exact=()):
     for parameter in packed.values():  # threads fill them later, each in its place
         parameter.assign_value(Tensor.from_numpy(arena.take(parameter.shape, parameter.asnumpy().dtype)))
     for prefix, network in networks.items():
+        parts = {id(part) for _, cell in network.cells_and_names() for part in _parts(cell)}
         for name, cell in network.cells_and_names():
             fine = name == "lm_head"
             shape = (getattr(cell, "out_features", 0), getattr(cell, "in_features", 0))
             if isinstance(cell, FineQuantizedLinear):
                 shape = (cell.coarse.out_features, cell.coarse.in_features)
             elif isinstance(cell, QuantizedLinear):
-                if name.endswith(("lm_head.coarse", "lm_head.rest")):
+                if id(cell) in parts:
                     continue
             elif not isinstance(cell, Linear) or name.endswith(exact):
                 continue
             made[f"{prefix}{name}.weight"] = shape, _store(cell, fine, f"{prefix}{name}")
     return made | {name: None for name in packed if name not in made}
+
+
+def _parts(cell):
+    """The cells that a cell's matrix is the sum of."""
+    return (cell.coarse, cell.rest) if isinstance(cell, FineQuantizedLinear) else ()
 
 
 class _Places:

@@ -21,8 +21,17 @@ NUMPY_DTYPES = {ms.float32: np.float32, ms.float16: np.float16, ms.uint16: np.ui
 def empty_parameter(*shape, dtype=ms.float32):
     """A zero Parameter of `shape`, which takes no memory until it is written to."""
     if dtype in NUMPY_DTYPES:
-        return Parameter(Tensor.from_numpy(zeros(shape, NUMPY_DTYPES[dtype])))
+        return shared_parameter(zeros(shape, NUMPY_DTYPES[dtype]), None, True)
     return Parameter(Tensor(np.zeros(shape, np.float32), dtype))
+
+
+def shared_parameter(values, name=None, requires_grad=False):
+    """A Parameter on the memory of an array.
+
+    MindSpore takes a tensor over, rather than copying it, when nothing else refers to it: words such as `name=` in the
+    call do.
+    """
+    return Parameter(Tensor.from_numpy(values), name, requires_grad)
 
 
 class Linear(nn.Cell):

@@ -9,13 +9,13 @@ import warnings
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ..errors import InputError, shown
 from ..ops import packing
 from ..ops import quantized as quantized_ops
 from ..ops.memory import Arena, zeros
-from .layers import empty_parameter
+from .layers import empty_parameter, shared_parameter
 
 NAMES = ("int8",)  # of the ways to store weights in fewer bits
 LARGEST_HEAD = 256  # of the kernels
@@ -42,8 +42,8 @@ class QuantizedLinear(nn.Cell):
             raise InputError(f"int8 weights go with dtype float32, not {dtype}")
         self.in_features, self.out_features, self.dtype = in_features, out_features, dtype
         codes, scale = packing.packed_shapes(out_features, in_features)
-        self.weight = Parameter(Tensor.from_numpy(zeros(codes, np.uint8)), requires_grad=False)
-        self.scale = Parameter(Tensor.from_numpy(zeros(scale, np.float32)), requires_grad=False)
+        self.weight = shared_parameter(zeros(codes, np.uint8))
+        self.scale = shared_parameter(zeros(scale, np.float32))
         self.has_bias, self.bias = bias, empty_parameter(out_features) if bias else None
         self.kernel = quantized_ops.linear_op(out_features)
 
@@ -55,16 +55,20 @@ class QuantizedLinear(nn.Cell):
 
     def product(self, x):
         """[rows, in] -> [rows, out]"""
-        y = self.kernel(x, self.weight, self.scale) if self.kernel is not None else self.plain(x)
+        y = self.multiply(x, self.weight, self.scale)
         return y + self.bias if self.has_bias else y
+
+    def multiply(self, x, weight, scale):
+        """x W^T, [rows, in] -> [rows, out], with this matrix or with that of another cell of the same sizes."""
+        return self.kernel(x, weight, scale) if self.kernel is not None else self.plain(x, weight, scale)
 
     def parts(self):
         """What a kernel that runs the layer needs of it, the bias last."""
         return self.weight, self.scale, self.bias
 
-    def plain(self, x):
+    def plain(self, x, weight, scale):
         """x W^T with MindSpore's operations."""
-        weight = quantized_ops.dequantised(self.weight, self.scale, self.out_features, self.in_features)
+        weight = quantized_ops.dequantised(weight, scale, self.out_features, self.in_features)
         return ops.MatMul(transpose_b=True)(x, weight)
 
 
@@ -151,7 +155,7 @@ def quantized_cache(layers, rows, heads, length, size):
     shapes = quantized_ops.cache_shapes(rows, heads, length, size)
     arena = Arena(layers * Arena.room(shapes))  # every step reads what is filled of it
     return ParameterTuple(
-        Parameter(Tensor.from_numpy(arena.take(*shape)), name=f"cache.{layer}.{i}", requires_grad=False)
+        shared_parameter(arena.take(*shape), f"cache.{layer}.{i}")
         for layer in range(layers)
         for i, shape in enumerate(shapes)
     )

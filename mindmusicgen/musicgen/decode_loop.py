@@ -59,9 +59,7 @@ class DecodeGraphs(StepGraphs):
         if missing:
             states = ops.concat((states, ops.zeros((missing,) + states.shape[1:], states.dtype)), 0)
             mask = ops.concat((mask, ops.zeros((missing,) + mask.shape[1:], mask.dtype)), 0)
-        pairs = self.decoder.cross_keys_values(states)
-        for i in range(len(pairs)):
-            ops.assign(self.state.cross[i], pairs[i])
+        self.decoder.fill_cross(states, self.state.cross)
         hidden = additive_mask(mask, self.state.cross_mask.dtype)
         ops.assign(self.state.cross_mask, hidden.reshape(self.state.cross_mask.shape))
         return hidden

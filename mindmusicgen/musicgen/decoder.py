@@ -76,12 +76,18 @@ class CrossAttention(nn.Cell):
         self.q_proj = linear(dim, dim, dtype=dtype)
         self.kv_proj = linear(dim, 2 * dim, dtype=dtype)
         self.out_proj = linear(dim, dim, dtype=dtype)
+        self.shape = (2 * num_heads, dim // num_heads)
+        # Operators, not methods of tensors: each of those is parsed anew in every layer, half of a compilation's time.
+        self.reshape, self.transpose, self.split = ops.Reshape(), ops.Transpose(), ops.Split(1, 2)
 
     def keys_values(self, states):
         """[B, S, D] -> k, v of [B, H, S, d] each"""
-        rows, length, dim = states.shape
-        kv = self.kv_proj(states).reshape(rows, length, 2 * self.num_heads, dim // self.num_heads)
-        return ops.split(kv.swapaxes(1, 2), self.num_heads, 1)
+        return self.split_keys_values(self.kv_proj(states), states.shape[0])
+
+    def split_keys_values(self, kv, rows):
+        """[B, S, 2 D], or B and S as one axis, -> k, v of [B, H, S, d] each; rows: B."""
+        kv = self.transpose(self.reshape(kv, (rows, -1, *self.shape)), (0, 2, 1, 3))
+        return self.split(kv)
 
     def construct(self, x, k, v, mask):
         """x: [B, T, D]; k, v: [B, H, S, d]; mask: [B, 1, 1, S] additive."""
@@ -169,7 +175,7 @@ class MusicgenDecoder(nn.Cell):
         self.layers = nn.CellList([self.layer(config, dtype) for _ in range(config.num_hidden_layers)])
         self.layer_norm = LayerNorm(config.hidden_size, dtype=dtype)
         self.lm_heads = self.linear(config.hidden_size, config.num_codebooks * config.vocab_size, dtype=dtype)
-        self.gather = ops.Gather()
+        self.gather, self.assign = ops.Gather(), ops.Assign()
 
     def cross_keys_values(self, states):
         """Keys and values of every layer for encoder states [B, S, D]: a flat tuple k0, v0, k1, v1, ..."""
@@ -177,6 +183,14 @@ class MusicgenDecoder(nn.Cell):
         for layer in self.layers:
             pairs += layer.encoder_attn.keys_values(states.astype(self.dtype))
         return pairs
+
+    def fill_cross(self, states, cross):
+        """Write `cross_keys_values` into Parameters k0, v0, ... of [B, H, S, d]; joining them first takes longer to
+        compile."""
+        for i, layer in enumerate(self.layers):
+            k, v = layer.encoder_attn.keys_values(states.astype(self.dtype))
+            self.assign(cross[2 * i], k)
+            self.assign(cross[2 * i + 1], v)
 
     def embed(self, ids, positions):
         """ids: [B, K, T], positions: [T] int32 -> [B, T, D]"""

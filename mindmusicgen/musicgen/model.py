@@ -264,7 +264,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
 
     def encode_text(self, input_ids, attention_mask):
         """Text states [B, S, text dim] of tokens and their mask, [B, S] int32 each, padded to a bucket."""
-        run = self.text_encoder.construct if self.eager else self._encode_text
+        run = self.text_encoder.construct if self.eager else self._encode_text.patient
         return run(input_ids, attention_mask)
 
     def get_unconditional_inputs(self, num_samples=1):

@@ -12,7 +12,7 @@ from .memory import zeros
 def _zeros(name, shapes):
     """Parameters of these shapes, called as nn.LSTM calls them."""
     return ParameterTuple(
-        Parameter(Tensor.from_numpy(zeros(shape, np.float32)), name=f"{name}_l{layer}")
+        Parameter(Tensor.from_numpy(zeros(shape, np.float32)), f"{name}_l{layer}")  # with `name=` it would be copied
         for layer, shape in enumerate(shapes)
     )
 

@@ -68,23 +68,31 @@ def release_free_memory():
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def release_mapped(arrays):
+def release_mapped(arrays, untouched=False):
     """Take the pages of arrays that are mapped from a file out of this process's memory; reading brings them back.
 
     What was written to since stays, as does everything on another system than Linux.
 
     Args:
         arrays (Iterable[numpy.ndarray]): from `LazyTensor.map`.
+        untouched (bool): nobody has written to them; to find out takes a look through all of the process's memory.
     """
     with contextlib.suppress(OSError, AttributeError):
         advise = ctypes.CDLL(None, use_errno=True).madvise
         advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        clean = _clean_mappings()
-        for array in arrays:
+        clean = None if untouched else _clean_mappings()
+        for array in filter(_is_mapped, arrays):  # what could not be mapped has no file to come back from
             start = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
             end = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-            if end > start and any(low <= start and end <= high for low, high in clean):
+            if end > start and (clean is None or any(low <= start and end <= high for low, high in clean)):
                 advise(start, end - start, mmap.MADV_DONTNEED)
+
+
+def _is_mapped(array):
+    """Whether an array is a view of mapped memory, and not of memory of its own."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)
 
 
 def _clean_mappings():

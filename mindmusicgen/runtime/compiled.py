@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -33,6 +34,7 @@ except ImportError:  # Windows
 
 from .. import __version__
 from ..ops import native
+from .device import is_ascend
 from .quiet import cache_unmentioned
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -83,6 +85,7 @@ class Compiled:
         functools.update_wrapper(self, function)
         self.function, self.key, self.run = function, key, ms.jit(function, fullgraph=True)
         self.graphs, self.places = OrderedDict(), None  # signature: MindSpore's names; where the weights lay
+        self.asked = set()  # signatures of calls of `patient`
         # MindSpore keeps a graph, and all weights it reads, after everything that could call it is gone.
         weakref.finalize(self, _abandon, self.graphs).atexit = False
 
@@ -96,6 +99,21 @@ class Compiled:
             cell.phase = f"{cell.phase} again"  # a part of the name that MindSpore finds a graph by
             self.release()
             raise
+
+    def patient(self, *arguments):
+        """Call, but compile for the second call of a shape only: the first goes operation by operation, and gives
+        exactly the same. Compiling takes longer than ten such calls, and loading a graph that was kept longer than one.
+
+        For functions without a state. On an NPU, in MindSpore's graph mode and beside MindNLP, whose tensors have other
+        methods, the first call compiles too.
+        """
+        signature = str(_signature(arguments))
+        if signature in self.asked or not _runs_plainly():
+            return self(*arguments)
+        self.asked.add(signature)
+        result = self.function(*arguments)
+        settle()
+        return result
 
     def _call(self, arguments):
         signature = str(_signature(arguments))
@@ -129,6 +147,11 @@ class Compiled:
     def release(self):
         """Let all graphs go; calling makes them anew."""
         _release(self.graphs)
+
+
+def _runs_plainly():
+    """Whether a cell's method can be called as a function, operation by operation, and soon returns."""
+    return not is_ascend() and ms.get_context("mode") == ms.PYNATIVE_MODE and "mindnlp" not in sys.modules
 
 
 def _names():

@@ -3,12 +3,13 @@
 import os
 
 from ...auto import model_class
+from ...checkpoint.config_file import check_sizes
 from ...checkpoint.source import resolve
-from ...checkpoint.writing import check_whole_folder
+from ...checkpoint.writing import CONFIG, check_whole_folder
 from ...dtypes import resolve_dtype
 from ...errors import InputError
 from ..int8 import quantization as quantizations
-from .folder import open_folder, save_native
+from .folder import filled, open_folder, save_native
 from .info import parameter_counts
 
 
@@ -31,9 +32,12 @@ def convert(model, output, dtype="float32", revision=None, cache_dir=None, local
         raise InputError(f"output {output!r} is the model's own folder; choose another")
     chosen = model_class(folder)
     quantizations.check(quantize, resolve_dtype(dtype), chosen.model_type)
-    counts = parameter_counts(open_folder(folder, **where)[1])
+    config, tensors = open_folder(folder, **where)
+    counts = parameter_counts(tensors)
     check_whole_folder(output, 0 if quantize else sum(counts.values()) * (2 if dtype == "float16" else 4))
-    network = chosen.from_pretrained(folder, dtype=dtype, **where)
     if quantize:
-        quantizations.quantise_model(network, quantize)  # without a look at whether this machine could run it
+        check_sizes(config, folder.file(CONFIG))
+        network = filled(chosen, config, tensors, resolve_dtype(dtype), folder, quantize)
+    else:
+        network = chosen.from_pretrained(folder, dtype=dtype, **where)
     save_native(network, output, companions=folder, **where)

@@ -130,23 +130,33 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
 
 def build(cls, config, tensors, dtype, folder, quantization=None):
     """A composite filled with the tensors of a folder, from `open_folder`; `dtype` is MindSpore's."""
+    network = filled(cls, config, tensors, dtype, folder, quantization)
+    if network.quantization:
+        from ..int8.quantization import expand_without_kernels
+
+        expand_without_kernels(network)
+    return network
+
+
+def filled(cls, config, tensors, dtype, folder, quantization=None):
+    """`build` without a look at whether this machine can compute with quantised weights."""
     folder = as_folder(folder)
     _check_quantization(quantization, dtype, cls.model_type)
     stored = stored_quantization(folder)
     _check_quantization(stored, dtype, cls.model_type)
     with config_errors(folder.file(CONFIG)):
         generation_config = load_generation_config(folder, config.decoder)
-        network = cls(config, dtype=dtype, generation_config=generation_config, quantization=stored, empty=True)
-    if folder.has(NATIVE):
-        load_native(network, tensors, folder.file(NATIVE))
-    else:
-        names.load(network, tensors, folder)
-    if quantization and not stored:
-        network.quantize(quantization)
-    if network.quantization:
-        from ..int8.quantization import expand_without_kernels
+        kind, asked = stored or quantization, {"generation_config": generation_config, "empty": True}
+        network = cls(config, dtype=dtype, quantization=kind, **asked)
+    stores = None
+    if quantization and not stored:  # a tensor at a time: the float decoder, 1.5 GB of small, is never there as a whole
+        from ...checkpoint.rounding import rounding
 
-        expand_without_kernels(network)
+        stores = rounding(network, {"decoder.": network.decoder})
+    if folder.has(NATIVE):
+        load_native(network, tensors, folder.file(NATIVE), stores)
+    else:
+        names.load(network, tensors, folder, stores=stores)
     return network
 
 

@@ -11,18 +11,22 @@ STACKED = ("embed_tokens", "lm_heads")  # the codebooks' tables and heads
 POSITIONS = re.compile(r"(.*\.)?decoder\.embed_positions\.weights$")  # which the decoder computes itself
 
 
-def pieces(network):
+def pieces(network, shapes=None):
     """The pieces of every parameter of a `MusicgenForConditionalGeneration`, or of a cell that holds a part of one.
+
+    Args:
+        network (nn.Cell): the network.
+        shapes (dict[str, tuple]): as in `plan`.
 
     Returns:
         dict[str, list[Piece]] by parameter name.
     """
     decoder = getattr(network, "decoder", None)
     stacked = {} if decoder is None else dict.fromkeys(STACKED, decoder.num_codebooks)
-    return plan(network, RENAMES, stacked)
+    return plan(network, RENAMES, stacked, shapes)
 
 
-def load(network, tensors, source, width=None):
+def load(network, tensors, source, width=None, stores=None):
     """Fill a network's parameters from a Hugging Face checkpoint.
 
     Args:
@@ -30,12 +34,14 @@ def load(network, tensors, source, width=None):
         tensors (dict[str, LazyTensor]): the checkpoint's tensors.
         source (str): what to call the checkpoint in errors.
         width (int): hidden size of the decoder; None takes it from a composite's config.
+        stores (dict): as in `huggingface.load`.
 
     Raises:
         InputError: for a missing, left-over or misshapen tensor, by name.
     """
     width = network.config.decoder.hidden_size if width is None else width
-    huggingface.load(network, tensors, source, pieces(network), without_meaning(source, width))
+    shapes = {name: store[0] for name, store in (stores or {}).items() if store}
+    huggingface.load(network, tensors, source, pieces(network, shapes), without_meaning(source, width), stores)
 
 
 def without_meaning(source, width):

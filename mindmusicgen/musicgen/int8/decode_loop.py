@@ -24,6 +24,7 @@ class QuantizedGraphs(DecodeGraphs):
     def __init__(self, decoder, conditioner, state, guided, key=None):
         super().__init__(decoder, conditioner, state, guided, key)
         self.choose = choose_op()
+        self.streamed = decoder.streamed(state.cache, state.cross, state.cross_mask)
 
     def _chunk(self, ids, position, steps, forced, uniforms, scales, filters):
         columns, logits = self.steps(ids, position, steps, forced, uniforms, scales, filters)
@@ -31,10 +32,7 @@ class QuantizedGraphs(DecodeGraphs):
 
     def steps(self, ids, position, steps, forced, uniforms, scales, filters):
         """`QuantizedMusicgenDecoder.decode` with this state."""
-        state = self.state
-        return self.decoder.decode(
-            ids, position, steps, forced, uniforms, scales, filters, state.cache, state.cross, state.cross_mask
-        )
+        return self.decoder.decode(ids, position, steps, forced, uniforms, scales, filters, self.streamed)
 
     def step_logits(self, ids, position):
         shape = (CHUNK, *ids.shape)

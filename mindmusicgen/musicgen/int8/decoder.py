@@ -5,6 +5,7 @@ as well. Shapes as in `musicgen.decoder`.
 """
 
 import mindspore as ms
+from mindspore import ParameterTuple
 
 from ...errors import InputError
 from ...models.quantized import (
@@ -61,7 +62,18 @@ class QuantizedMusicgenDecoder(MusicgenDecoder):
         """Whether decode steps can run as one operator, on a cache of 8 bits."""
         return self.decode_op is not None
 
-    def decode(self, ids, position, steps, forced, uniforms, scales, filters, cache, cross, cross_mask):
+    def fill_cross(self, states, cross):
+        """As in `MusicgenDecoder`, by the first layer's methods: those of other layers would each be compiled anew."""
+        rows, first = states.shape[0], self.layers[0].encoder_attn
+        flat = states.reshape(-1, states.shape[2])
+        for i, layer in enumerate(self.layers):
+            other = layer.encoder_attn.kv_proj
+            kv = first.kv_proj.multiply(flat, other.weight, other.scale)
+            k, v = first.split_keys_values(kv, rows)
+            self.assign(cross[2 * i], k)
+            self.assign(cross[2 * i + 1], v)
+
+    def decode(self, ids, position, steps, forced, uniforms, scales, filters, streamed):
         """Up to N decode steps on a cache of 8 bits, which is updated in place.
 
         Args:
@@ -80,15 +92,24 @@ class QuantizedMusicgenDecoder(MusicgenDecoder):
             columns [N, B, K] int32, of which the first `steps` are new, and the last step's logits [R, K, V].
         """
         arguments = (ids, position, steps, forced, uniforms, scales, filters[0], filters[1], filters[2])
-        arguments += (self.embed_tokens.weight, self.positions, self.layer_norm.weight, self.layer_norm.bias)
+        return self.decode_op(*arguments, self.embed_tokens.weight, self.positions, *streamed)
+
+    def streamed(self, cache, cross, cross_mask):
+        """What a step reads after embedding and positions, in the kernel's order, as one ParameterTuple.
+
+        Made in Python: joined in a graph, layer by layer, it is tens of thousands of nodes, which take five seconds to
+        compile.
+
+        Args:
+            cache, cross, cross_mask: as in `decode`.
+        """
+        found = [self.layer_norm.weight, self.layer_norm.bias]
         for part in (self.lm_heads.coarse, self.lm_heads.rest):
-            arguments += (part.weight, part.scale)
-        arguments += (cross_mask,)
+            found += (part.weight, part.scale)
+        found += (cross_mask,)
         for i, layer in enumerate(self.layers):
-            arguments += layer.weights()
-            arguments += (cache[4 * i], cache[4 * i + 1], cache[4 * i + 2], cache[4 * i + 3])
-            arguments += (cross[2 * i], cross[2 * i + 1])
-        return self.decode_op(*arguments)
+            found += (*layer.weights(), *cache[4 * i : 4 * i + 4], *cross[2 * i : 2 * i + 2])
+        return ParameterTuple(found)
 
     def fill(self, pairs, cache):
         """Write the keys and values of prefill, k0, v0, ... of [B, H, T, d] each, into a cache of 8 bits."""
