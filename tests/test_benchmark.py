@@ -12,6 +12,7 @@ import benchmark
 import history
 import peers
 import sides
+import start
 
 MACHINE = {"cpu": "some CPU", "cpus": 2, "load": 0.0, "date": "2026-01-31", "bandwidth": 3e10, "weights": 360_000_000}
 
@@ -179,3 +180,19 @@ def test_history_compares_values_where_torch_is_missing_and_only_the_same_cpu(tm
 def test_history_says_which_benchmarks_there_are(tmp_path):
     with pytest.raises(SystemExit, match=r"no run of 'x' is kept; there are \[\]"):
         history.main(["--history", str(tmp_path / "none.json"), "show", "x"])
+
+
+def test_starts_become_a_table_of_medians():
+    def started(cache, task, seconds):
+        parts = {f"{name}_seconds": seconds for name in start.PARTS[task]}
+        parts |= {f"{name}_peak": index + 1.0 for index, name in enumerate(start.PARTS[task])}
+        return {"side": cache, "task": task, "parts": parts, "samples": start.samples(task, parts)}
+
+    rows = [started("empty", "first", seconds) for seconds in (1.0, 5.0, 2.0)] + [started("filled", "first", 0.5)]
+    lines = {line[:32].strip(): line[32:].split() for line in start.table(rows)}
+    assert lines["first: load, s"] == ["2.00", "0.50"] and lines["first codes, s"] == ["10.00", "2.50"]
+    assert lines["first codes peak, GB"] == ["5.00", "5.00"] and "first clip, s" not in lines
+    rows += [started(cache, "clip", 1.0) for cache in start.CACHES]
+    lines = {line[:32].strip(): line[32:].split() for line in start.table(rows)}
+    assert lines["first clip, s"] == ["3.00"] * 2 and lines["load peak, GB"] == ["2.00"] * 2
+    assert lines["first clip peak, GB"] == ["3.00"] * 2 and lines["second clip peak, GB"] == ["4.00"] * 2

@@ -66,7 +66,7 @@ class Stopwatch:
 class Ours:
     """The measured operations, on mindmusicgen."""
 
-    def __init__(self, folder, clock):
+    def __init__(self, folder, clock, quantization=None):
         import mindspore
         import numpy
 
@@ -74,7 +74,7 @@ class Ours:
 
         clock.mark("import")
         self.ms, self.np = mindspore, numpy
-        self.model = MusicgenForConditionalGeneration.from_pretrained(folder)
+        self.model = MusicgenForConditionalGeneration.from_pretrained(folder, quantization=quantization)
         self.processor = MusicgenProcessor.from_pretrained(folder)
         clock.mark("load")
         self.config = self.model.config
