@@ -8,15 +8,28 @@ Shapes: B rows, T positions, C ids that may be chosen, L positions of the cache.
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from ..errors import InputError
 from ..generation.decode_loop import cache_buffers
 from ..generation.sampling import choose, filter_logits
+from ..models.layers import shared_parameter
+from ..ops.memory import zeros
 from ..runtime.compiled import compiled, fingerprint
 
 CHUNK = 30  # steps in one call: about a second of computing between two looks at the interrupt key
 NEVER_ENDS = 2.0  # as the least probability of the end
+
+
+def together(weights):
+    """What an operator reads, as one ParameterTuple. Joined in a graph, it would take a second or two to compile.
+
+    Args:
+        weights (Sequence[Parameter | Tensor]): a Tensor stands for the bias of a norm that has none, of zeros.
+    """
+    biases = {w.shape: w for w in weights if not isinstance(w, Parameter)}
+    made = {shape: shared_parameter(zeros(shape, np.float32), f"no_bias.{i}") for i, shape in enumerate(sorted(biases))}
+    return ParameterTuple(w if isinstance(w, Parameter) else made[w.shape] for w in weights)
 
 
 class StageGraphs(nn.Cell):
@@ -39,6 +52,7 @@ class StageGraphs(nn.Cell):
         self.columns = Parameter(Tensor(np.zeros((CHUNK, rows), np.int32)), name="columns", requires_grad=False)
         self.gather = ops.Gather()
         self.decode_op = network.decode_op(count)
+        self.inner = () if self.decode_op is None else together(network.inner_weights(self.cache))
         self.ending = Tensor(np.array([-1 if end is None else end], np.int32))
         key = key and fingerprint(key, type(self).__name__, rows, count, end)
         self.prefill, self.chunk = compiled(self._prefill, key), compiled(self._chunk, key)
@@ -108,8 +122,8 @@ class StageGraphs(nn.Cell):
         """The same as one operator."""
         network = self.network
         arguments = (ids, position, steps, firsts, uniforms, least, filters[0], filters[1], filters[2])
-        arguments += (self.ending, network.heads) + network.outer_weights() + network.inner_weights(self.cache)
-        columns, made, logits = self.decode_op(*arguments)
+        arguments += (self.ending, network.heads) + network.outer_weights()
+        columns, made, logits = self.decode_op(*arguments, *self.inner)
         return columns, made.reshape(()), logits.sum()
 
     def alive(self, ids):

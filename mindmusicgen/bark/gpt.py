@@ -174,10 +174,10 @@ class CausalGpt(nn.Cell):
         """What a step reads in its layers: for each the weights, keys and values."""
         found = ()
         for i, layer in enumerate(self.layers):
-            norm, other = layer.layernorm_1, layer.layernorm_2
-            found += (norm.weight, norm.bias, layer.attn.att_proj.weight, layer.attn.out_proj.weight)
-            found += (other.weight, other.bias, layer.mlp.in_proj.weight, layer.mlp.out_proj.weight)
-            found += (cache[2 * i], cache[2 * i + 1])
+            norm, other, attn, mlp = layer.layernorm_1, layer.layernorm_2, layer.attn, layer.mlp
+            first = (norm.weight, norm.bias, attn.att_proj.weight, attn.out_proj.weight)
+            second = (other.weight, other.bias, mlp.in_proj.weight, mlp.out_proj.weight)
+            found += first + second + (cache[2 * i], cache[2 * i + 1])  # at once: a graph keeps every longer tuple
         return found
 
     def prefill(self, x, cache):

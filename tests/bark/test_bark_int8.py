@@ -49,7 +49,7 @@ def test_the_operators_are_the_layers(int8, stage):
     ids = rng.integers(0, 20, (2, 12)).astype(np.int32)
     expected = network(Tensor(ids)).logits.asnumpy()
     graphs = kind(network, 2, 8)
-    states = network.prefill_quantized(network.input_embeds_layer(Tensor(ids[:, :10])), graphs.cache)
+    states = network.prefill_quantized(network.input_embeds_layer(Tensor(ids[:, :10])), graphs.inner)
     assert np.allclose(network.lm_head(states).asnumpy(), expected[:, :10], atol=2e-3 * np.abs(expected).max())
     greedy = tuple(Tensor(np.array([n], kind)) for n, kind in ((1, np.float32), (1, np.int32), (2, np.float32)))
     firsts, uniforms = np.full(30, 3, np.int32), np.zeros((30, 2), np.float32)

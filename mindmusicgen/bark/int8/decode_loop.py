@@ -12,7 +12,7 @@ class _Steps:
         return quantized_cache(config.num_layers, rows, config.num_heads, config.block_size, size)
 
     def states(self, x):
-        return self.network.prefill_quantized(x, self.cache)
+        return self.network.prefill_quantized(x, self.inner)
 
 
 class QuantizedStageGraphs(_Steps, StageGraphs):

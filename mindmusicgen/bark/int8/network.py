@@ -24,13 +24,10 @@ def fuses(config):
 
 def layer_weights(layer):
     """Everything that a layer reads, in the kernels' order."""
-    found = ()
-    for norm, first, second in (
-        (layer.layernorm_1, layer.attn.att_proj, layer.attn.out_proj),
-        (layer.layernorm_2, layer.mlp.in_proj, layer.mlp.out_proj),
-    ):
-        found += (norm.weight, norm.bias, first.weight, first.scale, second.weight, second.scale)
-    return found
+    norm, first, second = layer.layernorm_1, layer.attn.att_proj, layer.attn.out_proj
+    other, third, fourth = layer.layernorm_2, layer.mlp.in_proj, layer.mlp.out_proj
+    attention = (norm.weight, norm.bias, first.weight, first.scale, second.weight, second.scale)
+    return attention + (other.weight, other.bias, third.weight, third.scale, fourth.weight, fourth.scale)
 
 
 def number(value):
@@ -69,10 +66,10 @@ class _Causal:
             found += layer_weights(layer) + (cache[4 * i], cache[4 * i + 1], cache[4 * i + 2], cache[4 * i + 3])
         return found
 
-    def prefill_quantized(self, x, cache):
-        """`CausalGpt.prefill` with a cache of 8 bits."""
+    def prefill_quantized(self, x, weights):
+        """`CausalGpt.prefill` with `inner_weights` and their cache of 8 bits."""
         x = x + self.position_embeds_layer(indices(0, x.shape[1]))
-        return self.layernorm_final(self.sequence_op(x, self.heads, self.causal, *self.inner_weights(cache)))
+        return self.layernorm_final(self.sequence_op(x, self.heads, self.causal, *weights))
 
 
 class QuantizedSemanticModel(_Causal, BarkSemanticModel):
