@@ -9,7 +9,10 @@ HERE = Path(__file__).parent
 
 SOURCES = (
     "float_gpt",
+    "gemm",
     "gpt",
+    "gradients",
+    "gradients_attention",
     "kernels",
     "pictures",
     "product",
@@ -28,7 +31,7 @@ KERNELS = Extension(
     sources=[f"mindmusicgen/ops/csrc/{name}.c" for name in SOURCES],
     depends=sorted(str(path.relative_to(HERE)) for path in HERE.glob("mindmusicgen/ops/csrc/*.h")),
     libraries=["m"],
-    extra_compile_args=["-O3", "-std=gnu11", "-fvisibility=hidden", "-pthread"],
+    extra_compile_args=["-O3", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-pthread"],
     extra_link_args=["-pthread", "-Wl,-z,nodelete"],
     optional=True,
 )

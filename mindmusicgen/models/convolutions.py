@@ -15,7 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ..ops import bfloat16, native, pictures
+from ..ops import bfloat16, gradients, native, pictures
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
 from .layers import empty_parameter
@@ -84,6 +84,7 @@ class ConvWeight(nn.Cell):
         self.bias = empty_parameter(out_channels)
         self.kernel = pictures.bfloat16_product_op() if bfloat16.weights_only(dtype) else native.linear_op()
         self.most_rows = native.linear_rows()
+        self.trained = gradients.linear_op() if dtype == ms.float32 else None
         self.bias_add = ops.BiasAdd()
 
     def construct(self, x):
@@ -92,6 +93,8 @@ class ConvWeight(nn.Cell):
 
     def matmul(self, x, weight):
         """x [N, columns] times weight [rows, columns] transposed"""
+        if self.training and self.trained is not None and x.shape[0] > native.FEW_ROWS:
+            return self.trained(x, weight)
         return matmul_transposed(x, weight, self.kernel, self.most_rows)
 
     def add_bias(self, x):

@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ..ops import ascend, native
+from ..ops import ascend, gradients, native
 from ..ops.attention import lowest
 from ..ops.linear import matmul_transposed
 from ..ops.memory import zeros
@@ -53,6 +53,7 @@ class Linear(nn.Cell):
         self.weight = empty_parameter(out_features, in_features, dtype=dtype)
         self.bias = empty_parameter(out_features, dtype=dtype) if bias else None
         self.kernel, self.most_rows = native.linear_op(), native.linear_rows()
+        self.trained = gradients.linear_op() if dtype == ms.float32 else None
 
     def construct(self, x):
         """[..., in] -> [..., out]"""
@@ -64,7 +65,10 @@ class Linear(nn.Cell):
 
     def product(self, x):
         """[rows, in] -> [rows, out]"""
-        y = matmul_transposed(x, self.weight, self.kernel, self.most_rows)
+        if self.training and self.trained is not None:
+            y = self.trained(x, self.weight)
+        else:
+            y = matmul_transposed(x, self.weight, self.kernel, self.most_rows)
         return y + self.bias if self.has_bias else y
 
     def parts(self):

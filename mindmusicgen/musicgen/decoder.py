@@ -170,6 +170,7 @@ class MusicgenDecoder(nn.Cell):
     def __init__(self, config, dtype=ms.float32):
         super().__init__()
         self.num_codebooks, self.vocab_size, self.dtype = config.num_codebooks, config.vocab_size, dtype
+        self.activation_function = config.activation_function
         self.embed_tokens = StackedEmbedding(config.num_codebooks, config.vocab_size + 1, config.hidden_size, dtype)
         self.positions = Tensor(sinusoidal_positions(config.max_position_embeddings, config.hidden_size), dtype)
         self.layers = nn.CellList([self.layer(config, dtype) for _ in range(config.num_hidden_layers)])

@@ -15,12 +15,14 @@ from ..checkpoint.safetensors_file import NAMES as DTYPE_NAMES
 from ..checkpoint.safetensors_file import open_safetensors, read_metadata, write_safetensors
 from ..errors import InputError
 from ..language import said
+from ..ops.gradients import sum_of_squares_op
 from ..runtime.callers import turn
 from ..runtime.files import whole_file
 from ..runtime.folder_lock import alone_in
 from ..runtime.interrupt import interruptible
 from ..runtime.progress import progress_bar, someone_watches
 from ..runtime.telling import tell
+from .adamw import AdamW, adamw
 
 STATE, HISTORY, CURVES = "training_state.safetensors", "history.jsonl", "curves.png"
 
@@ -58,6 +60,8 @@ class TrainingStep(nn.Cell):
     def __init__(self, network, optimizer, largest_norm):
         super().__init__()
         self.network, self.optimizer, self.largest_norm = network, optimizer, largest_norm
+        self.scales = isinstance(optimizer, AdamW)  # the gradients, on its way
+        self.squares = sum_of_squares_op() if self.scales else None
         self.gradients = ms.value_and_grad(network, None, optimizer.parameters, has_aux=True)
         self.run = ms.jit(self._run, fullgraph=True)
 
@@ -65,9 +69,11 @@ class TrainingStep(nn.Cell):
         (loss, metrics), gradients = self.gradients(*batch)
         squares = 0
         for gradient in gradients:
-            squares = squares + ops.square(gradient).sum()
+            squares = squares + (self.squares(gradient) if self.scales else ops.square(gradient)).sum()
         norm = ops.sqrt(squares)
         scale = ops.minimum(self.largest_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
+        if self.scales:
+            return ops.depend(loss, self.optimizer(gradients, scale)), metrics, norm
         scaled = ()
         for gradient in gradients:
             scaled += (gradient * scale,)
@@ -113,7 +119,7 @@ class Trainer:
         ]
         schedule = WarmupCosine(learning_rate, warmup, steps)
         groups = [group for group in groups if group["params"]]
-        self.optimizer = nn.AdamWeightDecay(groups, schedule, beta1=betas[0], beta2=betas[1], eps=1e-8)
+        self.optimizer = adamw(groups, schedule, betas[0], betas[1])
         self.compiled = TrainingStep(network, self.optimizer, largest_norm)
         self.step, self.history = 0, []
         self.unfinished = []  # sums of the metrics since the last entry of the history, and how many steps they hold

@@ -12,6 +12,7 @@ from ...models.layers import additive_mask
 from ...ops.indices import indices
 from .. import delay_pattern
 from ..loss import CodebookCrossEntropy
+from .network import decoder_losses
 
 
 class LanguageModelLoss(nn.Cell):
@@ -34,21 +35,25 @@ class LanguageModelLoss(nn.Cell):
     """
 
     def __init__(self, model, train_text=True):
-        super().__init__()
+        super().__init__(auto_prefix=False)  # parameters keep the model's names, whichever cell uses them
         self.text_encoder, self.conditioner, self.decoder = model.text_encoder, model.conditioner, model.decoder
         for parameter in self.text_encoder.get_parameters():
             parameter.requires_grad = train_text
         self.cross_entropy = CodebookCrossEntropy(model.config.decoder.vocab_size)
+        self.fused = decoder_losses(model.decoder)
         self.metric_names = ("loss", *(f"codebook {k}" for k in range(model.config.decoder.num_codebooks)))
 
     def construct(self, input_ids, attention_mask, heard, columns):
         mask = attention_mask.astype(ms.float32) * heard.expand_dims(-1)
         states = self.conditioner(self.text_encoder.construct(input_ids, attention_mask), mask)
-        hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
         order = indices(0, columns.shape[2] - 1)
         known, labels = ops.gather(columns, order, 2), ops.gather(columns, order + 1, 2)
-        x, _ = self.decoder.construct(known, self.decoder.cross_keys_values(states), hidden)
-        losses = self.cross_entropy(self.decoder.logits(x), labels)
+        if self.fused is not None:
+            losses = self.fused(known, states, additive_mask(mask), labels)
+        else:
+            hidden = additive_mask(mask).reshape(mask.shape[0], 1, 1, mask.shape[1])
+            x, _ = self.decoder.construct(known, self.decoder.cross_keys_values(states), hidden)
+            losses = self.cross_entropy(self.decoder.logits(x), labels)
         parts = ()
         for k in range(labels.shape[1]):
             parts += (losses[k],)
