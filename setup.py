@@ -14,6 +14,7 @@ SOURCES = (
     "gradients",
     "gradients_attention",
     "kernels",
+    "packing4",
     "pictures",
     "product",
     "quantized",

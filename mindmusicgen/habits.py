@@ -29,8 +29,8 @@ LOADED_ANYWAY = (  # of from_pretrained: what they ask for is so in any case, or
 )
 LOAD_INSTEAD = {
     "load_in_8bit": 'write quantization="int8"',
-    "load_in_4bit": 'there are no weights of 4 bits here; write quantization="int8"',
-    "quantization_config": 'write quantization="int8"',
+    "load_in_4bit": 'write quantization="int4"',
+    "quantization_config": 'write quantization="int8" or "int4"',
     "force_download": "delete the model's folder in the hub's cache",
     "proxies": "set HTTPS_PROXY in the environment",
     "subfolder": "give the path of the subfolder as the model",

@@ -103,7 +103,7 @@ EARLY = {
         (["--output", f"new/{LONG}"], "File name too long"),
         (["--output", "p.jsonl"], "is a file"),
         (["--dtype", "float8"], "dtype is 'float8'"),
-        (["--quantize", "int4"], "int4"),
+        (["--quantize", "int3"], "int4"),
     ],
     "encode": [
         (["--output", f"{LONG}.npz"], "File name too long"),

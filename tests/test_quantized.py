@@ -1,4 +1,4 @@
-"""Weights of 8 bits: the kernels against NumPy on every instruction set, and a tiny model from quantising to music."""
+"""Weights of 8 and of 4 bits: the kernels against NumPy on every instruction set, and a tiny model up to its music."""
 
 import ctypes
 import math
@@ -22,17 +22,19 @@ from mindmusicgen.checkpoint.safetensors_file import open_safetensors, write_saf
 from mindmusicgen.checkpoint.source import NATIVE
 from mindmusicgen.generation import sampling
 from mindmusicgen.models.layers import shared_parameter
-from mindmusicgen.models.quantized import QuantizedLinear
+from mindmusicgen.models.quantized import FourBitLinear, QuantizedLinear
 from mindmusicgen.musicgen.checkpoint.convert import convert
 from mindmusicgen.musicgen.checkpoint.info import describe
-from mindmusicgen.musicgen.int8.decoder import QuantizedMusicgenDecoder, expand
-from mindmusicgen.ops import native, packing
+from mindmusicgen.musicgen.int8.decoder import FourBitMusicgenDecoder, QuantizedMusicgenDecoder, expand
+from mindmusicgen.ops import native, packing, packing4
 from mindmusicgen.ops import quantized as quantized_ops
 from mindmusicgen.ops.memory import Arena
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("amx", "avx512", "avx2", "base")  # a CPU without one of them falls back to the next
 LOWEST = -3.4028234e38
+LAYOUTS = pytest.mark.parametrize("layout", [packing, packing4], ids=["int8", "int4"])
+BITS = pytest.mark.parametrize("bits", ["int8", "int4"])
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +70,13 @@ def use_kernels(library, monkeypatch):
     assert quantized_ops.why_not() == ""
 
 
-def multiply(kernels, x, weight):
+def multiply(kernels, x, weight, layout=packing):
     """The kernel's product with a rounded weight, and the same in float64."""
-    codes, scale = packing.pack(weight)
+    codes, scale = layout.pack(weight)
     y = np.full((len(x), len(weight)), np.nan, np.float32)
     assert native.call(kernels.QuantizedLinear, x, codes, scale, y) == 0
     with np.errstate(invalid="ignore", over="ignore"):
-        return y, x.astype(np.float64) @ packing.unpack(codes, scale, *weight.shape).T.astype(np.float64)
+        return y, x.astype(np.float64) @ layout.unpack(codes, scale, *weight.shape).T.astype(np.float64)
 
 
 def error(found, expected):
@@ -112,47 +114,107 @@ def test_packing_twice_changes_nothing():
     np.testing.assert_allclose(packing.unpack(*packing.pack(once), 20, 200), once, rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (16, 8), (3, 5), (17, 129), (40, 300), (130, 8)])
+def test_packing_to_4_bits(shape):
+    """Nothing is further from what is kept than the steps of its group ask, and better than plain rounding it is."""
+    weight = np.random.default_rng(0).standard_normal(shape, np.float32)
+    codes, scale = packing4.pack(weight)
+    assert (codes.shape, scale.shape) == packing4.packed_shapes(*shape)
+    assert (codes.dtype, scale.dtype) == packing4.DTYPES
+    back = packing4.unpack(codes, scale, *shape)
+    plain, steps = np.empty_like(weight), np.empty_like(weight)
+    for first in range(0, shape[1], packing4.GROUP):
+        group = slice(first, first + packing4.GROUP)
+        steps[:, group] = np.abs(weight[:, group]).max(1, keepdims=True) / 7
+        plain[:, group] = np.rint(weight[:, group] / steps[:, group]) * steps[:, group]
+    assert (np.abs(back - weight) <= 1.1 * steps).all()
+    assert ((back - weight) ** 2).sum() <= ((plain - weight) ** 2).sum() * 1.001 + 1e-6
+    found = quantized_ops.dequantised4(Tensor(codes), Tensor(scale), *shape).asnumpy()
+    np.testing.assert_array_equal(found, back)
+
+
+def test_packing_to_4_bits_finds_what_has_4_bits():
+    rng = np.random.default_rng(0)
+    scale = rng.uniform(0.5, 2, (20, 5, 1)).astype(np.float16).astype(np.float32)
+    codes = rng.integers(-8, 8, (20, 5, 32))
+    codes[..., 0] = -8
+    weight = (codes * scale).reshape(20, 160)
+    np.testing.assert_array_equal(packing4.unpack(*packing4.pack(weight), 20, 160), weight)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_kernel_packs_the_same_4_bits(library, tmp_path, monkeypatch, variant):
+    """Bit for bit, so that a folder does not depend on the machine that converted it."""
+    monkeypatch.setenv("MINDMUSICGEN_SIMD", variant)
+    loaded = ctypes.CDLL(shutil.copy(library, tmp_path / "kernels.so"))
+    rng = np.random.default_rng(0)
+    for shape, size in (((1, 1), 1), ((3, 5), 100), ((17, 129), 0.02), ((40, 300), 1e-3), ((66, 64), 3000)):
+        weight = rng.standard_normal(shape, np.float32) * np.float32(size) + np.float32(size / 2)
+        weight[:, shape[1] // 2 + 1 :] *= 1e-3  # scales below the normal numbers of float16
+        weight[1:2] = 0
+        for found, expected in zip(
+            packing4.pack(weight, kernel=lambda *a: native.call(loaded.Pack4, *a)), packing4.pack(weight), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+    codes, scale = packing4.pack(weight)
+    for wrong in ((weight[0], codes, scale), (weight, codes[:1], scale), (weight, codes, scale.astype(np.float32))):
+        assert native.call(loaded.Pack4, *map(np.ascontiguousarray, wrong)) != 0
+
+
+def test_what_4_bits_cannot_hold_is_refused():
+    for bad, words in ((np.nan, "finite"), (np.inf, "finite"), (1e5, "choose int8")):
+        with pytest.raises(ValueError, match=words):
+            packing4.pack(np.array([[1, bad]], np.float32))
+    with pytest.raises(ValueError, match="choose int8"):
+        packing4.pack(np.full((4, 4), 1e-6, np.float32))
+    assert not packing4.unpack(*packing4.pack(np.zeros((3, 7), np.float32)), 3, 7).any()
+
+
 # ---- the kernels alone ----
 
 
+@LAYOUTS
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 8, 16, 33])
 @pytest.mark.parametrize("size_in,size_out", [(1, 1), (3, 5), (64, 16), (65, 130), (128, 48), (130, 37), (1000, 37)])
-def test_linear_is_the_product_with_rounded_weights(kernels, rows, size_in, size_out):
+def test_linear_is_the_product_with_rounded_weights(kernels, rows, size_in, size_out, layout):
     rng = np.random.default_rng(rows)
     x = rng.standard_normal((rows, size_in), np.float32) * 10
-    y, want = multiply(kernels, x, rng.standard_normal((size_out, size_in), np.float32))
+    y, want = multiply(kernels, x, rng.standard_normal((size_out, size_in), np.float32), layout)
     assert error(y, want) < 1e-4
 
 
-def test_linear_of_extreme_values(kernels):
+@LAYOUTS
+def test_linear_of_extreme_values(kernels, layout):
     """The largest sums of a group, values of very different size beside each other, and zeros."""
-    y, want = multiply(kernels, np.full((3, 256), 7, np.float32), np.full((33, 256), -3, np.float32))
+    y, want = multiply(kernels, np.full((3, 256), 7, np.float32), np.full((33, 256), -3, np.float32), layout)
     np.testing.assert_allclose(y, want, rtol=1e-5)
     signs = np.where(np.arange(256) % 2, 1, -1).astype(np.float32)
-    y, want = multiply(kernels, np.stack([signs, -signs]), np.tile(signs, (16, 1)))
+    y, want = multiply(kernels, np.stack([signs, -signs]), np.tile(signs, (16, 1)), layout)
     np.testing.assert_allclose(y, want, rtol=1e-5)
     x = np.random.default_rng(0).standard_normal((2, 384), np.float32)
     x[0, :128] *= 1e30
     x[0, 128:] *= 1e-20
     x[1] = 0
-    y, want = multiply(kernels, x, np.random.default_rng(1).standard_normal((16, 384), np.float32))
+    y, want = multiply(kernels, x, np.random.default_rng(1).standard_normal((16, 384), np.float32), layout)
     assert error(y[0] / 1e30, want[0] / 1e30) < 1e-4 and not y[1].any()
 
 
+@LAYOUTS
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_linear_passes_on_what_is_not_finite(kernels, bad):
+def test_linear_passes_on_what_is_not_finite(kernels, bad, layout):
     x = np.ones((3, 140), np.float32)
     x[1, 139] = bad
-    y, _ = multiply(kernels, x, np.ones((20, 140), np.float32))
+    y, _ = multiply(kernels, x, np.ones((20, 140), np.float32), layout)
     assert np.isnan(y[1]).all() and np.isfinite(y[[0, 2]]).all()
 
 
-def test_linear_refuses_other_shapes_and_dtypes(kernels):
+@LAYOUTS
+def test_linear_refuses_other_shapes_and_dtypes(kernels, layout):
     x, y = np.ones((2, 64), np.float32), np.empty((2, 32), np.float32)
-    codes, scale = packing.pack(np.ones((32, 64), np.float32))
+    codes, scale = layout.pack(np.ones((32, 64), np.float32))
     good = [x, codes, scale, y]
     assert native.call(kernels.QuantizedLinear, *good) == 0
-    changes = {0: [x.astype(np.float64), x[0], x[:, :60]], 1: [codes.astype(np.int16), codes[:1]]}
+    changes = {0: [x.astype(np.float64), x[0], x[:, :40]], 1: [codes.astype(np.int16), codes[:1]]}
     changes |= {2: [scale[:1], scale[..., :8], scale.astype(np.float64)], 3: [y[:1], y[:, :16]]}
     for index, others in changes.items():
         for other in others:
@@ -164,14 +226,14 @@ def test_linear_refuses_other_shapes_and_dtypes(kernels):
 class Layer:
     """Random weights and buffers of one decoder layer, and what it computes, in float64 with a cache of 8 bits."""
 
-    def __init__(self, rows, heads, size, inner, length, position, text, seed=0):
+    def __init__(self, rows, heads, size, inner, length, position, text, seed=0, layout=packing):
         rng = np.random.default_rng(seed)
         dim, self.size, self.position = heads * size, size, position
         self.rows, self.heads, self.rng = rows, heads, rng
         self.x = self.draw(rows, dim)
         shapes = ((3 * dim, dim), (dim, dim), (dim, dim), (dim, dim), (inner, dim), (dim, inner))
-        self.packed = [packing.pack(self.draw(*s) / np.float32(math.sqrt(s[1]))) for s in shapes]
-        self.weights = [packing.unpack(*p, *s).astype(np.float64) for p, s in zip(self.packed, shapes, strict=True)]
+        self.packed = [layout.pack(self.draw(*s) / np.float32(math.sqrt(s[1]))) for s in shapes]
+        self.weights = [layout.unpack(*p, *s).astype(np.float64) for p, s in zip(self.packed, shapes, strict=True)]
         self.norms = [self.draw(dim) * np.float32(0.1) + np.float32(i % 2 == 0) for i in range(6)]
         self.cache = [np.zeros(*shape) for shape in quantized_ops.cache_shapes(rows, heads, length, size)]
         self.past = self.draw(rows, heads, position, size), self.draw(rows, heads, position, size)
@@ -236,9 +298,10 @@ LAYERS = {  # rows, heads, size, inner, length, position, text
 }
 
 
+@LAYOUTS
 @pytest.mark.parametrize("sizes", LAYERS.values(), ids=LAYERS)
-def test_layer_matches_reference(kernels, sizes):
-    layer = Layer(*sizes)
+def test_layer_matches_reference(kernels, sizes, layout):
+    layer = Layer(*sizes, layout=layout)
     layer.fill(kernels)
     arguments = layer.arguments()
     assert native.call(kernels.QuantizedLayer, *arguments) == 0
@@ -266,13 +329,25 @@ def test_layer_refuses_wrong_arguments(kernels):
     assert native.call(kernels.QuantizedLayer, *good[:-1]) != 0
 
 
-def test_instruction_sets_agree(library, tmp_path, monkeypatch):
+def test_layer_of_matrices_of_different_bits(kernels):
+    """Activations are rounded for the matrix that comes next."""
+    four, eight = (Layer(3, 2, 20, 48, 64, 17, 7, layout=layout) for layout in (packing4, packing))
+    for i in (0, 3, 4):
+        eight.packed[i], eight.weights[i] = four.packed[i], four.weights[i]
+    eight.fill(kernels)
+    arguments = eight.arguments()
+    assert native.call(kernels.QuantizedLayer, *arguments) == 0
+    assert error(arguments[-1], eight.expected(eight.x)[0]) < 1e-4
+
+
+@LAYOUTS
+def test_instruction_sets_agree(library, tmp_path, monkeypatch, layout):
     """Sums of whole numbers: nothing but the last rounding may differ."""
     results = []
     for variant in VARIANTS:
         monkeypatch.setenv("MINDMUSICGEN_SIMD", variant)
         loaded = ctypes.CDLL(shutil.copy(library, tmp_path / f"{variant}.so"))
-        layer = Layer(2, 4, 64, 512, 128, 100, 16)
+        layer = Layer(2, 4, 64, 512, 128, 100, 16, layout=layout)
         layer.fill(loaded)
         arguments = layer.arguments()
         assert native.call(loaded.QuantizedLayer, *arguments) == 0
@@ -284,10 +359,10 @@ def test_instruction_sets_agree(library, tmp_path, monkeypatch):
 class Decoder:
     """Two random layers with what stands before and behind them, and the logits of one step, in float64."""
 
-    def __init__(self, pieces, rows, books=3, codes=20, heads=2, size=20):
+    def __init__(self, pieces, rows, books=3, codes=20, heads=2, size=20, layout=packing):
         rng = np.random.default_rng(0)
         self.position, dim = 17, heads * size
-        self.layers = [Layer(rows, heads, size, 48, 50, self.position, 7, seed) for seed in range(2)]
+        self.layers = [Layer(rows, heads, size, 48, 50, self.position, 7, seed, layout) for seed in range(2)]
         heads = rng.standard_normal((books * codes, dim), np.float32)
         coarse = packing.pack(heads)
         self.packed = [*coarse, *packing.pack(heads - packing.unpack(*coarse, *heads.shape))]
@@ -323,10 +398,11 @@ class Decoder:
         return (norm(x, *self.norm) @ self.heads.T).reshape(self.shape)
 
 
+@LAYOUTS
 @pytest.mark.parametrize("pieces,rows", [(1, 1), (2, 2), (1, 2), (3, 6)])
-def test_decode_step_matches_reference(kernels, pieces, rows):
+def test_decode_step_matches_reference(kernels, pieces, rows, layout):
     for activation, kernel in enumerate((kernels.QuantizedDecode, kernels.QuantizedDecodeRelu)):
-        decoder = Decoder(pieces, rows)
+        decoder = Decoder(pieces, rows, layout=layout)
         for layer in decoder.layers:
             layer.fill(kernels)
         *_, columns, logits = arguments = decoder.arguments()
@@ -415,15 +491,16 @@ def test_arena():
 # ---- in MindSpore ----
 
 
+@pytest.mark.parametrize("kind", [QuantizedLinear, FourBitLinear])
 @pytest.mark.parametrize("shape", [(2, 70), (1, 3, 70), (2, 40, 70)])
-def test_linear_cell(use_kernels, shape):
+def test_linear_cell(use_kernels, shape, kind):
     rng = np.random.default_rng(0)
-    cell = QuantizedLinear(70, 19)
-    codes, scale = packing.pack(rng.standard_normal((19, 70), np.float32))
+    cell = kind(70, 19)
+    codes, scale = kind.layout.pack(rng.standard_normal((19, 70), np.float32))
     cell.weight.set_data(Tensor(codes))
     cell.scale.set_data(Tensor(scale))
     x = rng.standard_normal(shape, np.float32)
-    want = x @ packing.unpack(codes, scale, 19, 70).T
+    want = x @ kind.layout.unpack(codes, scale, 19, 70).T
     assert error(ms.jit(cell.construct, fullgraph=True)(Tensor(x)).asnumpy(), want) < 1e-4
     plain = ms.jit(cell.plain, fullgraph=True)(Tensor(x.reshape(-1, 70)), cell.weight, cell.scale).asnumpy()
     assert error(plain.reshape(want.shape), want) < 1e-6
@@ -438,8 +515,8 @@ def tokens(golden, prompts=1):
     return {"input_ids": Tensor(ids), "attention_mask": Tensor(np.ones_like(ids))}
 
 
-def open_int8(golden, folder, **arguments):
-    return MusicgenForConditionalGeneration.from_pretrained(str(golden.write(folder)), quantization="int8", **arguments)
+def open_quantised(golden, folder, bits):
+    return MusicgenForConditionalGeneration.from_pretrained(str(golden.write(folder)), quantization=bits)
 
 
 def codes_of(model, inputs, **settings):
@@ -455,44 +532,57 @@ def logits_of(model, golden):
     return model.logits(*tokens(golden).values(), Tensor(codes)).asnumpy()
 
 
-def test_logits_are_near(use_kernels, quad, tmp_path):
-    model = open_int8(quad, tmp_path / "quad")
-    assert isinstance(model.decoder, QuantizedMusicgenDecoder) and model.decoder.fused
-    assert 1e-6 < error(logits_of(model, quad), logits_of(quad.model, quad)) < 0.05
+@pytest.mark.parametrize(
+    "bits,kind,most", [("int8", QuantizedMusicgenDecoder, 0.05), ("int4", FourBitMusicgenDecoder, 0.25)]
+)
+def test_logits_are_near(use_kernels, quad, tmp_path, bits, kind, most):
+    model = open_quantised(quad, tmp_path / "quad", bits)
+    assert isinstance(model.decoder, kind) and model.decoder.fused
+    assert 1e-6 < error(logits_of(model, quad), logits_of(quad.model, quad)) < most
 
 
+@BITS
 @pytest.mark.parametrize("prompts,guidance", [(1, 3.0), (3, 3.0), (1, 1.0)])
-def test_steps_equal_those_of_the_plain_operations(use_kernels, quad, tmp_path, prompts, guidance):
+def test_steps_equal_those_of_the_plain_operations(use_kernels, quad, tmp_path, prompts, guidance, bits):
     """Greedy codes with the kernels, and with the same rounded weights in float32 and a float cache."""
-    model, inputs = open_int8(quad, tmp_path / "quad"), tokens(quad, prompts)
+    model, inputs = open_quantised(quad, tmp_path / "quad", bits), tokens(quad, prompts)
     found = codes_of(model, inputs, guidance_scale=guidance)
     model.use_decoder(expand(model.decoder, model.config.decoder), None)
     expected = codes_of(model, inputs, guidance_scale=guidance)
     assert found.shape == expected.shape and (found == expected).mean() > 0.8
 
 
-def test_prefill_continues_as_steps_do(use_kernels, quad, tmp_path):
-    model, inputs = open_int8(quad, tmp_path / "quad"), tokens(quad)
+@BITS
+def test_prefill_continues_as_steps_do(use_kernels, quad, tmp_path, bits):
+    model, inputs = open_quantised(quad, tmp_path / "quad", bits), tokens(quad)
     whole = codes_of(model, inputs)
     rest = codes_of(model, inputs, audio_codes=whole[:, :, :4], max_new_tokens=whole.shape[2] - 4 + 3)
     shared = min(whole.shape[2], rest.shape[2])
     assert (whole[:, :, :shared] == rest[:, :, :shared]).mean() > 0.8
 
 
-def test_convert_and_open(use_kernels, quad, tmp_path):
-    source, target = str(quad.write(tmp_path / "float")), str(tmp_path / "int8")
-    convert(source, target, quantize="int8")
-    assert stored_quantization(target) == "int8" and stored_quantization(source) is None
+@pytest.mark.parametrize("bits,other", [("int8", "int4"), ("int4", "int8")])
+def test_convert_and_open(use_kernels, quad, tmp_path, bits, other):
+    source, target = str(quad.write(tmp_path / "float")), str(tmp_path / "packed")
+    convert(source, target, quantize=bits)
+    assert stored_quantization(target) == bits and stored_quantization(source) is None
     model = MusicgenForConditionalGeneration.from_pretrained(target)
-    direct = MusicgenForConditionalGeneration.from_pretrained(source, quantization="int8")
-    assert model.quantization == direct.quantization == "int8"
+    direct = MusicgenForConditionalGeneration.from_pretrained(source, quantization=bits)
+    assert model.quantization == direct.quantization == bits
     np.testing.assert_array_equal(codes_of(model, tokens(quad)), codes_of(direct, tokens(quad)))
-    again = MusicgenForConditionalGeneration.from_pretrained(target, quantization="int8")
+    again = MusicgenForConditionalGeneration.from_pretrained(target, quantization=bits)
     np.testing.assert_array_equal(logits_of(again, quad), logits_of(model, quad))
     convert(target, str(tmp_path / "again"))
-    first, second = ((tmp_path / name / NATIVE).read_bytes() for name in ("int8", "again"))
+    first, second = ((tmp_path / name / NATIVE).read_bytes() for name in ("packed", "again"))
     assert first == second
-    assert "int8" in describe(target)
+    assert bits in describe(target)
+    for refused in (
+        lambda: MusicgenForConditionalGeneration.from_pretrained(target, quantization=other),
+        lambda: model.quantize(other),
+        lambda: convert(target, str(tmp_path / "other"), quantize=other),
+    ):
+        with pytest.raises(InputError, match=f"{bits}.*{other}"):
+            refused()
     # What is not the decoder opens alone, the decoder does not.
     T5EncoderModel.from_pretrained(target)
     with pytest.raises(InputError, match="quantised"):
@@ -512,28 +602,33 @@ def test_quantize_in_place(use_kernels, quad, tmp_path):
             refused()
 
 
-def test_without_the_kernels(quad, tmp_path, monkeypatch):
+@pytest.mark.parametrize("bits,layout", [("int8", packing), ("int4", packing4)])
+def test_without_the_kernels(quad, tmp_path, monkeypatch, bits, layout):
     """Says so once, and computes in float32 with the rounded weights."""
     monkeypatch.setenv("MINDMUSICGEN_KERNELS", "0")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = open_int8(quad, tmp_path / "quad")
-    assert [str(w.message) for w in caught if "int8" in str(w.message)] == [
-        "int8 weights are expanded to float32, because MINDMUSICGEN_KERNELS=0 is set"
+        model = open_quantised(quad, tmp_path / "quad", bits)
+    assert [str(w.message) for w in caught if bits in str(w.message)] == [
+        f"{bits} weights are expanded to float32, because MINDMUSICGEN_KERNELS=0 is set"
     ]
     assert model.quantization is None
     weight = quad.model.decoder.layers[0].fc1.weight.asnumpy()
-    want = packing.unpack(*packing.pack(weight), *weight.shape)
+    want = layout.unpack(*layout.pack(weight), *weight.shape)
     np.testing.assert_array_equal(model.decoder.layers[0].fc1.weight.asnumpy(), want)
     assert codes_of(model, tokens(quad)).shape[0] == 1
     # Converting does not need them.
-    convert(str(tmp_path / "quad"), str(tmp_path / "int8"), quantize="int8")
-    assert stored_quantization(str(tmp_path / "int8")) == "int8"
+    convert(str(tmp_path / "quad"), str(tmp_path / "packed"), quantize=bits)
+    assert stored_quantization(str(tmp_path / "packed")) == bits
 
 
 @pytest.mark.parametrize(
     "arguments,words",
-    [({"quantization": "int4"}, "int4"), ({"quantization": "int8", "dtype": "float16"}, "float16")],
+    [
+        ({"quantization": "int3"}, "int3"),
+        ({"quantization": "int4", "dtype": "float16"}, "float16"),
+        ({"quantization": "int8", "dtype": "float16"}, "float16"),
+    ],
 )
 def test_what_there_is_not_is_refused(quad, tmp_path, arguments, words):
     with pytest.raises(InputError, match=words):
@@ -557,6 +652,8 @@ NAME = "decoder.layers.0.fc1"
     [
         (lambda t: None, GOOD | {"quantization_version": "0"}, "version 0.*convert the model again"),
         (lambda t: None, GOOD | {"quantization": "int3"}, "int3.*convert the model again"),
+        (lambda t: None, GOOD | {"quantization": "int4"}, "int4, version 2.*convert the model again"),
+        (lambda t: None, GOOD | {"quantization": "int4", "quantization_version": "1"}, "does not fit|has shape"),
         (lambda t: None, {"format": "mindspore"}, "convert the model again|does not fit"),
         (lambda t: t.pop(f"{NAME}.scale"), GOOD, f"lacks {NAME}.scale"),
         (lambda t: t.update({f"{NAME}.weight": t[f"{NAME}.weight"][:1]}), GOOD, f"{NAME}.weight has shape"),
@@ -570,14 +667,15 @@ def test_bad_folders_are_refused(quad, tmp_path, change, metadata, words):
         MusicgenForConditionalGeneration.from_pretrained(str(tmp_path / "int8"))
 
 
-def test_rounding_while_reading_equals_rounding_afterwards(quad, tmp_path):
+@BITS
+def test_rounding_while_reading_equals_rounding_afterwards(quad, tmp_path, bits):
     """From Hugging Face's layout and from this package's own, one tensor at a time: every code and scale the same."""
     folders = [str(quad.write(tmp_path / "float")), str(tmp_path / "native")]
     convert(*folders)
-    after = MusicgenForConditionalGeneration.from_pretrained(folders[0]).quantize("int8")
+    after = MusicgenForConditionalGeneration.from_pretrained(folders[0]).quantize(bits)
     expected = {name: parameter.asnumpy() for name, parameter in after.parameters_and_names()}
     for folder in folders:
-        made = MusicgenForConditionalGeneration.from_pretrained(folder, quantization="int8")
+        made = MusicgenForConditionalGeneration.from_pretrained(folder, quantization=bits)
         found = {name: parameter.asnumpy() for name, parameter in made.parameters_and_names()}
         assert found.keys() == expected.keys()
         for name, values in found.items():
@@ -592,20 +690,22 @@ def test_quantised_weights_and_cache_lie_where_they_were_made():
     assert not shared_parameter(values).requires_grad
 
 
-def test_weights_that_are_not_finite_are_refused(quad, tmp_path):
+@BITS
+def test_weights_that_are_not_finite_are_refused(quad, tmp_path, bits):
     model = MusicgenForConditionalGeneration.from_pretrained(str(quad.write(tmp_path / "quad")))
     model.decoder.layers[0].fc1.weight.asnumpy()[0, 0] = np.nan
     with pytest.raises(InputError, match=f"{NAME} cannot be quantised"):
-        model.quantize("int8")
+        model.quantize(bits)
 
 
-def test_command_line(use_kernels, tmp_path, capsys):
+@BITS
+def test_command_line(use_kernels, tmp_path, capsys, bits):
     sys.path.insert(0, str(ROOT / "scripts"))
     from random_checkpoint import build
 
-    source, target = str(tmp_path / "float"), str(tmp_path / "int8")
+    source, target = str(tmp_path / "float"), str(tmp_path / "packed")
     build("tiny", source)
-    assert cli.main(["convert", source, "--output", target, "--quantize", "int8"]) == 0
+    assert cli.main(["convert", source, "--output", target, "--quantize", bits]) == 0
 
     def made(folder, *more):
         path = tmp_path / "out.wav"
@@ -627,7 +727,7 @@ def test_command_line(use_kernels, tmp_path, capsys):
         return samples
 
     converted = made(target)
-    np.testing.assert_array_equal(made(source, "--quantization", "int8"), converted)
+    np.testing.assert_array_equal(made(source, "--quantization", bits), converted)
     assert (made(source) != converted).any()
     for words in (
         ["convert", source, "--output", target, "--quantize", "int3"],

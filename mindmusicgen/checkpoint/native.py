@@ -6,9 +6,7 @@ import mindspore as ms
 import numpy as np
 
 from ..errors import InputError, clip
-from ..models.quantized import NAMES as QUANTIZATIONS
-from ..models.quantized import arena_for, quantised_parameters
-from ..ops import packing
+from ..models.quantized import VERSIONS, arena_for, quantised_parameters
 from ..ops.memory import release_free_memory, release_mapped
 from .huggingface import check_finite
 from .safetensors_file import NAMES as DTYPE_NAMES
@@ -29,7 +27,7 @@ def open_tensors(folder):
 
 
 def stored_quantization(folder):
-    """How the decoder of a folder is quantised: "int8", or None for floats.
+    """How the decoder of a folder is quantised: "int8" or "int4", or None for floats.
 
     Raises:
         InputError: if this version cannot read it.
@@ -38,10 +36,10 @@ def stored_quantization(folder):
     native = folder.file(NATIVE)
     found = folder.once("metadata", lambda: read_metadata(native)) if folder.has(NATIVE) else {}
     name, version = found.get("quantization"), found.get("quantization_version")
-    if name is not None and (name not in QUANTIZATIONS or version != packing.VERSION):
+    if name is not None and VERSIONS.get(name) != version:
+        read = " or ".join(f"{known}, version {number}" for known, number in VERSIONS.items())
         raise InputError(
-            f"{native} is quantised as {name}, version {version}; this version reads "
-            f"{' or '.join(QUANTIZATIONS)}, version {packing.VERSION}: convert the model again"
+            f"{native} is quantised as {name}, version {version}; this version reads {read}: convert the model again"
         )
     return name
 
@@ -125,11 +123,11 @@ def write_native(network, path, quantization=None):
     Args:
         network (nn.Cell): the network.
         path (str): the file.
-        quantization (str): "int8" if some weights have 8 bits.
+        quantization (str): "int8" or "int4" if some weights have 8 or 4 bits.
     """
     entries, metadata = [], {"format": "mindspore"}
     if quantization:
-        metadata |= {"quantization": quantization, "quantization_version": packing.VERSION}
+        metadata |= {"quantization": quantization, "quantization_version": VERSIONS[quantization]}
     for name, parameter in network.parameters_and_names():
         values = parameter.asnumpy()
         entries.append((name, values.shape, values.dtype, lambda values=values: values))

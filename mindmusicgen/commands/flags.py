@@ -135,7 +135,10 @@ def add_computing(parser, dtype=True, quantization=False):
         )
     if quantization:
         group.add_argument(
-            "--quantization", metavar="int8", help="int8: the decoder's weights in 8 bits, faster on a CPU"
+            "--quantization",
+            metavar="int8",
+            help="int8: the decoder's weights in 8 bits, faster on a CPU; int4, of a MusicGen: in 4 bits, faster, "
+            "less exact",
         )
 
 

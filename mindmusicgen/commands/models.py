@@ -13,7 +13,9 @@ def add_convert(parser):
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--dtype", default="float32", help="float32 (default) or float16")
     parser.add_argument(
-        "--quantization", metavar="int8", help="int8: store the decoder's weights in 8 bits, for a faster CPU run"
+        "--quantization",
+        metavar="int8",
+        help="int8 or int4: store the decoder's weights in 8 or 4 bits, for a faster CPU run",
     )
     parser.old_names["--quantize"] = "--quantization"
     parser.set_defaults(run=run_convert)

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import mindspore as ms
@@ -14,8 +15,8 @@ from ..errors import InputError
 from ..generation import sampling
 from ..models import layers
 from ..models.convolutions import time_slice
-from ..models.quantized import QuantizedLinear
-from ..ops import ascend, native, packing, quantized
+from ..models.quantized import FourBitLinear, QuantizedLinear
+from ..ops import ascend, native, quantized
 from ..ops.attention import CachedAttention, attention
 from ..ops.choice import choose_op
 from ..ops.linear import matmul_transposed
@@ -114,7 +115,9 @@ def _cpu_kernels():
         found.append(_sampling_check("choice (kernel)", choose_op()))
     kind = "plain" if quantized.why_not() else "kernel"
     # Activations are rounded to 16 bits there.
-    found.append(Check(f"8-bit linear ({kind})", _quantized_linear, _quantized_linear_expected, 1e-3))
+    for cell, bits in ((QuantizedLinear, 8), (FourBitLinear, 4)):
+        both = functools.partial(_quantized_linear, cell), functools.partial(_quantized_linear_expected, cell)
+        found.append(Check(f"{bits}-bit linear ({kind})", *both, 1e-3))
     return found
 
 
@@ -174,16 +177,16 @@ def _linear_many_expected():
     return (_numbers(70, 256).astype(np.float64) @ _numbers(130, 256, seed=1).T,)
 
 
-def _quantized_linear():
-    cell = QuantizedLinear(256, 130)
-    codes, scale = packing.pack(_numbers(130, 256, seed=1))
+def _quantized_linear(kind):
+    cell = kind(256, 130)
+    codes, scale = kind.layout.pack(_numbers(130, 256, seed=1))
     cell.weight.set_data(Tensor(codes))
     cell.scale.set_data(Tensor(scale))
     return _run(cell, Tensor(_numbers(3, 256)))
 
 
-def _quantized_linear_expected():
-    weight = packing.unpack(*packing.pack(_numbers(130, 256, seed=1)), 130, 256)
+def _quantized_linear_expected(kind):
+    weight = kind.layout.unpack(*kind.layout.pack(_numbers(130, 256, seed=1)), 130, 256)
     return (_numbers(3, 256).astype(np.float64) @ weight.T,)
 
 

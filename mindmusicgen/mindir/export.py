@@ -97,8 +97,11 @@ def exportable_dtype(folder, dtype):
     dtype = resolve_dtype(dtype)
     if dtype not in (ms.float32, ms.float16):
         raise InputError(f"dtype is {str(dtype).lower()!r}; files are exported as float32 or float16")
-    if stored_quantization(folder):
-        raise InputError(f"{folder} has weights of 8 bits, which only C kernels read; export the model it came from")
+    if held := stored_quantization(folder):
+        bits = held.removeprefix("int")
+        raise InputError(
+            f"{folder} has weights of {bits} bits, which only C kernels read; export the model it came from"
+        )
     return dtype
 
 

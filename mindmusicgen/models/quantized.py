@@ -1,23 +1,23 @@
-"""Linear layers with weights of 8 bits: a quarter of the memory that every step of decoding reads.
+"""Linear layers with weights of 8 or 4 bits: a quarter or a seventh of the memory that every step of decoding reads.
 
-Matrices are `QuantizedLinear`. Heads are a fortieth of the weights, but half of what rounding would change of the
-choices: they are `FineQuantizedLinear`, of 16 bits. All arithmetic on activations stays float32 (in the kernels the
-activations are rounded to 16 bits, see ops/csrc/quantized.c).
+Matrices are `QuantizedLinear` or `FourBitLinear`. Heads are a fortieth of the weights, but half of what rounding to 8
+bits would change of the choices: they are `FineQuantizedLinear`, of 16 bits. All arithmetic on activations stays
+float32 (in the kernels the activations are rounded to 16 bits, see ops/csrc/quantized.c).
 """
 
 import warnings
 
 import mindspore as ms
-import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ..errors import InputError, shown
-from ..ops import packing
+from ..ops import packing, packing4
 from ..ops import quantized as quantized_ops
 from ..ops.memory import Arena, zeros
 from .layers import empty_parameter, shared_parameter
 
-NAMES = ("int8",)  # of the ways to store weights in fewer bits
+VERSIONS = {"int8": packing.VERSION, "int4": packing4.VERSION}  # of the ways to store weights in fewer bits
+NAMES = ("int8",)  # of those that every family has
 LARGEST_HEAD = 256  # of the kernels
 
 
@@ -36,14 +36,18 @@ class QuantizedLinear(nn.Cell):
         ``Ascend`` ``CPU``
     """
 
+    quantization, layout, pack = "int8", packing, staticmethod(packing.pack)
+    dequantised = staticmethod(quantized_ops.dequantised)
+
     def __init__(self, in_features, out_features, dtype=ms.float32, bias=False):
         super().__init__()
         if dtype != ms.float32:
-            raise InputError(f"int8 weights go with dtype float32, not {dtype}")
+            raise InputError(f"{self.quantization} weights go with dtype float32, not {dtype}")
         self.in_features, self.out_features, self.dtype = in_features, out_features, dtype
-        codes, scale = packing.packed_shapes(out_features, in_features)
-        self.weight = shared_parameter(zeros(codes, np.uint8))
-        self.scale = shared_parameter(zeros(scale, np.float32))
+        shapes = self.layout.packed_shapes(out_features, in_features)
+        codes, scale = (zeros(shape, kind) for shape, kind in zip(shapes, self.layout.DTYPES, strict=True))
+        self.weight = shared_parameter(codes)
+        self.scale = shared_parameter(scale)
         self.has_bias, self.bias = bias, empty_parameter(out_features) if bias else None
         self.kernel = quantized_ops.linear_op(out_features)
 
@@ -68,8 +72,19 @@ class QuantizedLinear(nn.Cell):
 
     def plain(self, x, weight, scale):
         """x W^T with MindSpore's operations."""
-        weight = quantized_ops.dequantised(weight, scale, self.out_features, self.in_features)
+        weight = self.dequantised(weight, scale, self.out_features, self.in_features)
         return ops.MatMul(transpose_b=True)(x, weight)
+
+
+class FourBitLinear(QuantizedLinear):
+    """`QuantizedLinear` with W in 4 bits: codes and scales as in `ops.packing4`.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    quantization, layout, pack = "int4", packing4, staticmethod(quantized_ops.pack4)
+    dequantised = staticmethod(quantized_ops.dequantised4)
 
 
 class QuantizedConvWeight(QuantizedLinear):
@@ -131,7 +146,7 @@ def round_into(cell, weight, arena):
     if isinstance(cell, FineQuantizedLinear):
         round_into(cell.coarse, weight, arena)
         return round_into(cell.rest, weight - expanded(cell.coarse), arena)
-    for parameter, array in zip((cell.weight, cell.scale), packing.pack(weight, arena.take), strict=True):
+    for parameter, array in zip((cell.weight, cell.scale), cell.pack(weight, arena.take), strict=True):
         parameter.assign_value(Tensor.from_numpy(array))
 
 
@@ -139,7 +154,7 @@ def expanded(cell):
     """The matrix that a quantised cell multiplies with, float32."""
     if isinstance(cell, FineQuantizedLinear):
         return expanded(cell.coarse) + expanded(cell.rest)
-    return packing.unpack(cell.weight.asnumpy(), cell.scale.asnumpy(), cell.out_features, cell.in_features)
+    return cell.layout.unpack(cell.weight.asnumpy(), cell.scale.asnumpy(), cell.out_features, cell.in_features)
 
 
 def quantized_cache(layers, rows, heads, length, size):
@@ -161,27 +176,28 @@ def quantized_cache(layers, rows, heads, length, size):
     )
 
 
-def check_quantization(quantization, dtype=ms.float32, other=None):
+def check_quantization(quantization, dtype=ms.float32, other=None, names=NAMES):
     """Refuse a quantization that there is not, or that does not go with a model.
 
     Args:
-        quantization (str): "int8", or None.
+        quantization (str): one of `names`, or None.
         dtype (mindspore.dtype): of the model.
         other (str): model_type of a kind of model that has none.
+        names (tuple[str]): what there is for this kind of model.
 
     Raises:
         InputError: in one sentence.
     """
     if quantization is None:
         return
-    if not isinstance(quantization, str) or quantization not in NAMES:
-        raise InputError(f"quantization is {shown(quantization)}; expected {' or '.join(NAMES)}, or none")
+    if not isinstance(quantization, str) or quantization not in names:
+        raise InputError(f"quantization is {shown(quantization)}; expected {' or '.join(names)}, or none")
     if other:
         raise InputError(f"quantization {quantization} is for text models; a {other} model opens without it")
     if dtype != ms.float32:
         raise InputError(f"quantization {quantization} goes with dtype float32, not {str(dtype).lower()}")
 
 
-def say_expanded(reason):
-    """Warn that weights of 8 bits cannot be computed with."""
-    warnings.warn(f"int8 weights are expanded to float32, because {reason}", stacklevel=3)
+def say_expanded(reason, name="int8"):
+    """Warn that weights of 8 or 4 bits cannot be computed with."""
+    warnings.warn(f"{name} weights are expanded to float32, because {reason}", stacklevel=3)

@@ -59,7 +59,7 @@ class Maker:
     Args:
         folder (str): the model's folder, or "demo".
         dtype (str): float32 or float16.
-        quantization (str): "int8" or None.
+        quantization (str): "int8", "int4" or None.
         source (dict): cache_dir and local_files_only, for what a folder only names.
     """
 

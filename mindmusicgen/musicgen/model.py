@@ -39,7 +39,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         dtype (mindspore.dtype): dtype of text encoder and decoder, float32 or float16; logits, sampling and the
             codec are always float32. None: that of the networks that are given, else float32.
         generation_config (transformers.GenerationConfig): defaults of `generate`.
-        quantization (str): "int8" for a decoder with weights of 8 bits, which only a checkpoint can fill.
+        quantization (str): "int8" or "int4" for a decoder with weights of 8 or 4 bits, which a checkpoint must fill.
         empty (bool): leave the parameters zeros in place of random weights, for a checkpoint to fill.
 
     Supported Platforms:
@@ -98,12 +98,12 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
 
     @classmethod
     def decoder_of(cls, quantization):
-        """The class of the decoder, with weights of 8 bits for "int8"."""
+        """The class of the decoder, with weights of 8 or 4 bits for "int8" or "int4"."""
         if not quantization:
             return cls.decoder_class
-        from .int8.decoder import QuantizedDecoder
+        from .int8.decoder import DECODERS
 
-        return QuantizedDecoder
+        return DECODERS[quantization]
 
     @classmethod
     def config_kind(cls):
@@ -139,12 +139,13 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         Args:
             model (str): folder, hub id, or "demo" for the small model in this package.
             dtype (str | mindspore.dtype): float32, float16, or bfloat16 on Ascend; None or "auto": float16 on Ascend,
-                float32 on a CPU and for int8.
+                float32 on a CPU and for int8 and int4.
             revision (str): branch, tag or commit on the hub.
             cache_dir (str): where downloads are kept.
             local_files_only (bool): do not ask the hub.
-            quantization (str): "int8" rounds the decoder's weights to 8 bits, which is faster on a CPU; None takes them
-                as they are stored, and a folder that was converted to int8 stays so.
+            quantization (str): "int8" rounds the decoder's weights to 8 bits, which is faster on a CPU, "int4" to 4,
+                which is faster still and less exact; None takes them as they are stored, and a folder that was
+                converted to int8 or int4 stays so.
             device (str): CPU, Ascend, or Ascend:1 for the second NPU, for the whole process; None: what the
                 environment's MINDMUSICGEN_DEVICE says, or MindSpore's choice.
             config (transformers.MusicgenConfig): in place of the checkpoint's.
@@ -160,10 +161,10 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
 
     @serialised
     def quantize(self, quantization="int8"):
-        """Round the decoder's weights to 8 bits, in place. Where the kernels cannot run they are expanded again.
+        """Round the decoder's weights to 8 or 4 bits, in place. Where the kernels cannot run they are expanded again.
 
         Args:
-            quantization (str): "int8".
+            quantization (str): "int8" or "int4".
 
         Returns:
             MusicgenForConditionalGeneration: the model itself.

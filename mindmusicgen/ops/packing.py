@@ -9,6 +9,7 @@ of a group is exact; codes are 1 to 255.
 import numpy as np
 
 TILE, QUAD, GROUP, ZERO = 16, 4, 128, 128
+DTYPES = (np.uint8, np.float32)  # of codes and scales
 VERSION = "2"  # of this layout and of what is quantised; part of every quantised file
 ROWS = 512  # outputs that are rounded at once: their float copies stay in the processor's cache
 
@@ -32,7 +33,7 @@ def pack(weight, allocate=np.empty):
     Raises:
         ValueError: if a weight is not finite.
     """
-    codes, scale = map(allocate, packed_shapes(*weight.shape), (np.uint8, np.float32))
+    codes, scale = map(allocate, packed_shapes(*weight.shape), DTYPES)
     quads, groups = codes.shape[1], scale.shape[1]
     for first in range(0, weight.shape[0], ROWS):
         part = weight[first : first + ROWS].astype(np.float32)

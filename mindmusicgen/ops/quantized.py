@@ -1,4 +1,4 @@
-"""Operators of the 8-bit kernels in csrc/quantized.c, csrc/quantized_decoder.c and csrc/quantized_gpt.c; what they
+"""Operators of the kernels of 8 and 4 bits in csrc/quantized.c, quantized_decoder.c and quantized_gpt.c; what they
 compute and their layouts are described there."""
 
 import ctypes
@@ -8,21 +8,24 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from . import native, packing
+from . import native, packing, packing4
 from .gpt import decode_custom
 
 DECODERS = {"gelu": "QuantizedDecode", "relu": "QuantizedDecodeRelu"}  # by activation function
 EMBEDDING, MASK = 9, 17  # numbers of arguments of theirs
-KERNELS = ("QuantizedLinear", *DECODERS.values(), "FillCache", "Choose", "GptDecode", "GptSequence")
+KERNELS = ("QuantizedLinear", *DECODERS.values(), "FillCache", "Choose", "GptDecode", "GptSequence", "Pack4")
 
 
 def _linear_is_right(library):
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((3, 150), np.float32), rng.standard_normal((18, 150), np.float32)
-    codes, scale = packing.pack(weight)
-    y = np.full((3, 18), np.nan, np.float32)
-    right = native.call(library.QuantizedLinear, x, codes, scale, y) == 0
-    return right and np.allclose(y, x @ packing.unpack(codes, scale, 18, 150).T, atol=1e-2)
+    for layout in (packing, packing4):
+        codes, scale = layout.pack(weight)
+        y = np.full((3, 18), np.nan, np.float32)
+        right = native.call(library.QuantizedLinear, x, codes, scale, y) == 0
+        if not right or not np.allclose(y, x @ layout.unpack(codes, scale, 18, 150).T, atol=1e-2):
+            return False
+    return True
 
 
 @functools.cache
@@ -30,12 +33,12 @@ def _reason(path):
     """Why the library at `path` is not used for 8-bit weights; empty if it is."""
     library = ctypes.CDLL(path)
     if not all(hasattr(library, name) for name in KERNELS):
-        return "the installed kernels are older than int8; install the package again"
+        return "the installed kernels are older than int4; install the package again"
     return "" if _linear_is_right(library) else f"{path} computes wrong numbers on this machine"
 
 
 def why_not():
-    """Why the 8-bit kernels are not used, in one line; an empty string when they are.
+    """Why the kernels of 8 and 4 bits are not used, in one line; an empty string when they are.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -84,7 +87,8 @@ def _gpt_sequence_op(path, fills):
 
 
 def linear_op(size_out):
-    """The operator (x [rows, in], codes, scale) -> [rows, size_out], float32 on CPU; None if not available.
+    """The operator (x [rows, in], codes, scale) -> [rows, size_out], float32 on CPU, for codes of 8 or 4 bits; None if
+    not available.
 
     Supported Platforms:
         ``CPU``
@@ -179,3 +183,38 @@ def dequantised(codes, scale, size_out, size_in):
     each = scale.swapaxes(1, 2).reshape(rows, -1, 1)
     each = ops.broadcast_to(each, (rows, scale.shape[1], packing.GROUP)).reshape(rows, -1)[:, :columns]
     return (values * each)[:size_out, :size_in]
+
+
+def dequantised4(codes, scale, size_out, size_in):
+    """`dequantised` for weights of 4 bits.
+
+    Args:
+        codes (Tensor): [out / 16, in / 8, 16, 4] uint8.
+        scale (Tensor): [out / 16, in / 32, 16] float16.
+        size_out (int): outputs, without the padding.
+        size_in (int): inputs, without the padding.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+    tiles, octs, tile, quad = codes.shape
+    rows, columns = tiles * tile, octs * packing4.OCT
+    both = codes.astype(ms.float32)
+    high = ops.floor(both / 16)
+    values = ops.stack([both - high * 16, high], axis=3) - packing4.ZERO  # [T, O, 16, 2, 4]
+    values = values.swapaxes(1, 2).reshape(rows, columns)
+    each = scale.astype(ms.float32).swapaxes(1, 2).reshape(rows, -1, 1)
+    each = ops.broadcast_to(each, (rows, scale.shape[1], packing4.GROUP)).reshape(rows, -1)[:, :columns]
+    return (values * each)[:size_out, :size_in]
+
+
+def pack4(weight, allocate):
+    """`packing4.pack`, by the kernel where there is one: a hundredth of the time.
+
+    Args:
+        weight (numpy.ndarray): [out, in], finite floats.
+        allocate (callable): makes an array of a shape and a dtype.
+    """
+    path = _path()
+    kernel = functools.partial(native.call, ctypes.CDLL(path).Pack4) if path else None
+    return packing4.pack(weight, allocate, kernel)

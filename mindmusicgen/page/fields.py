@@ -148,6 +148,8 @@ def values_of(recipe):
     Returns:
         dict: by the fields' names, but for the model and what a recording is.
     """
+    if recipe.get("quantization") not in (None, "none", "int8"):
+        raise InputError(f"the piece was made with {shown_as(recipe['quantization'])}; the page offers int8 alone")
     named = {"prompt": recipe.get("prompt", ""), "int8": recipe.get("quantization") == "int8"}
     scale = recipe.get("guidance_scale")
     both = isinstance(scale, (list, tuple)) and len(scale) == 2

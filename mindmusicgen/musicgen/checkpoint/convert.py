@@ -4,6 +4,7 @@ import os
 
 from ...auto import model_class
 from ...checkpoint.config_file import check_sizes
+from ...checkpoint.native import stored_quantization
 from ...checkpoint.source import resolve
 from ...checkpoint.writing import CONFIG, check_whole_folder
 from ...dtypes import resolve_dtype
@@ -21,7 +22,7 @@ def convert(model, output, dtype="float32", revision=None, cache_dir=None, local
         output (str): folder to write; not the model's own.
         dtype (str): float32 or float16, what the weights are stored as.
         revision, cache_dir, local_files_only: as in `from_pretrained`.
-        quantize (str): "int8" stores the decoder's weights in 8 bits.
+        quantize (str): "int8" or "int4" stores the decoder's weights in 8 or 4 bits.
 
     Raises:
         InputError: if the model cannot be opened or the folder cannot be written.
@@ -32,6 +33,8 @@ def convert(model, output, dtype="float32", revision=None, cache_dir=None, local
         raise InputError(f"output {output!r} is the model's own folder; choose another")
     chosen = model_class(folder)
     quantizations.check(quantize, resolve_dtype(dtype), chosen.model_type)
+    if quantize and (held := stored_quantization(folder)) not in (None, quantize):
+        raise InputError(f"{folder} holds {held} weights; {quantize} is made of the float ones")
     config, tensors = open_folder(folder, **where)
     counts = parameter_counts(tensors)
     check_whole_folder(output, 0 if quantize else sum(counts.values()) * (2 if dtype == "float16" else 4))

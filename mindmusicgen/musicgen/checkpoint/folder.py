@@ -124,7 +124,10 @@ def open_folder(folder, cache_dir=None, local_files_only=False):
         config, tensors = load_config(folder), open_tensors(folder)
     from .sizes import parameters  # whose configs need this module
 
-    check_weights(folder.file(CONFIG), sum(parameters(config).values()), tensors)
+    counts = parameters(config)
+    if stored_quantization(folder) == "int4":
+        counts["decoder"] //= 2  # two to a byte
+    check_weights(folder.file(CONFIG), sum(counts.values()), tensors)
     return config, tensors
 
 
@@ -144,6 +147,8 @@ def filled(cls, config, tensors, dtype, folder, quantization=None):
     _check_quantization(quantization, dtype, cls.model_type)
     stored = stored_quantization(folder)
     _check_quantization(stored, dtype, cls.model_type)
+    if stored and quantization not in (None, stored):
+        raise InputError(f"{folder} holds {stored} weights; {quantization} is made of the float ones")
     with config_errors(folder.file(CONFIG)):
         generation_config = load_generation_config(folder, config.decoder)
         kind, asked = stored or quantization, {"generation_config": generation_config, "empty": True}

@@ -104,7 +104,7 @@ def what_fits(config, parameters, seconds, batch, number_size, room, small=False
     more = f", or more than {TRAINED_SECONDS} s" if wide else ""
     if longest or more:
         return f"{said}; at most {longest} s{more}, one at a time, fit"
-    return f"{said}; the model alone takes {needs(0, 1) / 1e9:.1f} GB: choose a smaller one, or float16 or int8"
+    return f"{said}; the model alone takes {needs(0, 1) / 1e9:.1f} GB: choose a smaller one, or float16, int8 or int4"
 
 
 @contextlib.contextmanager
@@ -139,9 +139,10 @@ def needs(config, counts, seconds, batch, numbers):
     Args:
         config, seconds, batch: as in `memory`.
         counts (dict): parameters of each network.
-        numbers (str): float32, float16, bfloat16 or int8.
+        numbers (str): float32, float16, bfloat16, int8 or int4.
     """
-    size, small = 4 if numbers in ("float32", "int8") else 2, numbers == "int8"
+    small = numbers in sizes.QUANTIZED_BYTES
+    size = 4 if small or numbers == "float32" else 2
     parts = memory(config, sum(counts.values()), seconds, batch, size, small)
     parts["weights"] = sizes.weight_bytes(config, counts, numbers)
     if small:
@@ -151,7 +152,7 @@ def needs(config, counts, seconds, batch, numbers):
 
 def table(config, counts):
     """Lines with the memory for some numbers, lengths and batches, in GB."""
-    kinds = ("float32", "float16", "int8") if config.model_type == "musicgen" else ("float32", "float16")
+    kinds = "float32", "float16", *(sizes.QUANTIZED_BYTES if config.model_type == "musicgen" else ())
     lines = ["  GB at the peak, computed" + "".join(f"{f'batch {batch}':>10}" for batch in TABLE_BATCHES)]
     for numbers in kinds:
         for seconds in TABLE_SECONDS:
@@ -179,7 +180,8 @@ def _opened(folder, where):
     layout = LAYOUTS[folder.layout]
     kinds = sorted({str(tensor.dtype) for tensor in tensors.values()})
     stored = f"{', '.join(kinds)}, {len(tensors)} tensors"
-    return config, parameter_counts(tensors), f"{layout} layout", stored
+    counts = sizes.parameters(config) if stored_quantization(folder) else parameter_counts(tensors)
+    return config, counts, f"{layout} layout", stored
 
 
 def _has_weights(folder):

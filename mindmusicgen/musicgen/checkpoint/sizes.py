@@ -29,7 +29,8 @@ CODEC = {
     "use_causal_conv": False,
     "use_conv_shortcut": False,
 }
-INT8_BYTES = 1.1  # of a parameter of the decoder: scales, and heads in 16 bits (measured on the sizes of small)
+# Of a parameter of the decoder: scales, heads in 16 bits, tables in 32 (measured on the sizes of small).
+QUANTIZED_BYTES = {"int8": 1.1, "int4": 0.67}
 
 
 def published_config(name):
@@ -91,10 +92,10 @@ def weight_bytes(config, counts, dtype):
     Args:
         config (transformers.MusicgenConfig): the model's config.
         counts (dict): parameters of each network.
-        dtype (str): float32; float16 or bfloat16, which the codec and T5's `wo` do not take part in; int8, which only
-            the decoder has.
+        dtype (str): float32; float16 or bfloat16, which the codec and T5's `wo` do not take part in; int8 or int4,
+            which only the decoder has.
     """
     text = config.text_encoder
     wide = text.num_layers * text.d_ff * text.d_model
-    each = {"float32": (4, 4), "int8": (4, INT8_BYTES)}.get(dtype, (2, 2))
+    each = (4, QUANTIZED_BYTES.get(dtype, 4)) if dtype in ("float32", *QUANTIZED_BYTES) else (2, 2)
     return each[0] * (counts["text encoder"] - wide) + 4 * wide + each[1] * counts["decoder"] + 4 * counts["codec"]

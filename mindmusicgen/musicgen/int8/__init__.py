@@ -1,1 +1,1 @@
-"""MusicGen with decoder weights of 8 bits."""
+"""MusicGen with decoder weights of 8 or 4 bits."""

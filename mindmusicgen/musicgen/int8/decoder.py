@@ -1,4 +1,4 @@
-"""The MusicGen decoder with weights of 8 bits, whose decode steps are one operator on a CPU.
+"""The MusicGen decoder with weights of 8 or 4 bits, whose decode steps are one operator on a CPU.
 
 Norms and embeddings stay float32. All steps of a chunk run in one operator, whose cache of keys and values has 8 bits
 as well. Shapes as in `musicgen.decoder`.
@@ -11,6 +11,7 @@ from ...errors import InputError
 from ...models.quantized import (
     LARGEST_HEAD,
     FineQuantizedLinear,
+    FourBitLinear,
     QuantizedLinear,
     arena_for,
     expanded,
@@ -120,6 +121,22 @@ class QuantizedMusicgenDecoder(MusicgenDecoder):
             )
 
 
+class FourBitDecoderLayer(QuantizedDecoderLayer):
+    """A decoder layer of `FourBitLinear`."""
+
+    linear = FourBitLinear
+
+
+class FourBitMusicgenDecoder(QuantizedMusicgenDecoder):
+    """`QuantizedMusicgenDecoder` whose matrices have 4 bits; its heads have 16 and its cache has 8, as there.
+
+    Supported Platforms:
+        ``Ascend`` ``CPU``
+    """
+
+    layer = FourBitDecoderLayer
+
+
 def fuses(config):
     """Whether the kernels can run a decoder of these sizes as one operator."""
     size = config.hidden_size // max(config.num_attention_heads, 1)
@@ -181,3 +198,10 @@ def expand(decoder, config, kind=MusicgenDecoder):
 
 class QuantizedDecoder(LogitsDecoder, QuantizedMusicgenDecoder):
     """The decoder with weights of 8 bits as a part of the whole, called as transformers' MusicgenForCausalLM is."""
+
+
+class FourBitDecoder(LogitsDecoder, FourBitMusicgenDecoder):
+    """The same with weights of 4 bits."""
+
+
+DECODERS = {"int8": QuantizedDecoder, "int4": FourBitDecoder}

@@ -77,8 +77,8 @@ def finetune(
     _check_seconds(load_config(source, **where), seconds)
     settings |= {"data": os.path.realpath(data), "model": os.path.realpath(source), "learning_rate": learning_rate}
     _check_run(output, settings)
-    if stored_quantization(source):
-        raise InputError(f"model {model!r} holds int8 weights, which cannot be trained; give the float one")
+    if held := stored_quantization(source):
+        raise InputError(f"model {model!r} holds {held} weights, which cannot be trained; give the float one")
     found = find_pairs(data)
     if not found[0]:
         raise InputError(nothing_to_train_on(data, found[1]))

@@ -7,13 +7,14 @@
 
 #include "arguments.h"
 
-/* A matrix [out, in] of 8-bit weights: its codes and scales. */
+/* A matrix [out, in]: its codes and scales, of 8 bits or, where `four` is not 0, of 4; see quantized.c. */
 struct weight {
     const uint8_t *codes;
-    const float *scale;
+    const void *scale;
+    int four;
 };
 
-/* Whether arguments i and i + 1 are the codes and scales of a matrix. */
+/* Whether arguments i and i + 1 are the codes and scales of a matrix, of 8 or of 4 bits. */
 int is_weight(const struct parameters *p, int i, int64_t out, int64_t in);
 
 /* y [rows, out] = x [rows, in] . the sum of `count` matrices transposed; non-zero when there is no memory. */
@@ -33,7 +34,7 @@ struct choice {
 
 void choose_codes(const struct choice *choice);
 
-/* Arguments of a layer of 8-bit weights, by number; a weight is two arguments, codes and scales. */
+/* Arguments of a layer of 8-bit or 4-bit weights, by number; a weight is two arguments, codes and scales. */
 enum {
     X,                          /* [R, D] */
     POSITION,                   /* [1] int32 */

@@ -1,12 +1,16 @@
-/* 8-bit kernels for MindSpore's ops.Custom(func_type="aot"):
+/* Kernels of 8-bit and 4-bit weights for MindSpore's ops.Custom(func_type="aot"):
  *
- *   QuantizedLinear  x [rows, in], codes [T, Q, 16, 4] uint8, scale [T, G, 16] -> [rows, out]
+ *   QuantizedLinear  x [rows, in], codes [T, Q, 16, 4] uint8, scale [T, G, 16] float32 -> [rows, out]
+ *                    or, in 4 bits, codes [T, O, 16, 4] uint8, scale [T, F, 16] float16
  *   QuantizedLayer   one column through a decoder layer; the arguments are listed in parts.h
  *   FillCache        k, v [B, H, columns, d] into the 8-bit cache of QuantizedLayer -> [1]
  *
  * A weight is (code - 128) * scale. Codes lie in tiles of 16 outputs (T tiles), in a tile in quads of 4 inputs
  * (Q quads); scales belong to an output and a group of 128 inputs (G groups). Activations are rounded to 16 bits with
  * a scale of their own in each group of each row, so what is lost is the rounding of the weights.
+ *
+ * In 4 bits a weight is (code - 8) * scale. A byte holds two inputs' codes: those of octs of 8 inputs (O octs), the first
+ * quad in the low halves, the second in the high ones. Scales belong to an output and a group of 32 inputs (F groups).
  *
  * The cache keeps keys and values as such weights, with one scale per column and head:
  *   keys [B, H, L / 16, d / 4, 16, 4]: columns are the outputs;   values [B, H, d / 16, L / 4, 16, 4]: the inputs;
@@ -31,6 +35,9 @@
 #define QUAD 4
 #define GROUP 128
 #define ZERO 128         /* the code of a weight of 0 */
+#define OCT 8            /* inputs of a vector of 4-bit codes */
+#define GROUP4 32    /* inputs of a scale of 4-bit codes */
+#define ZERO4 8
 #define CODES 32512.0f   /* largest code of an activation: both its halves fit into 8 signed bits */
 #define TINY 1e-30f      /* what is no larger counts as 0 */
 #define NORM_EPSILON 1e-5f
@@ -50,21 +57,23 @@ struct activations {
     int16_t *codes;
     float *scale;
     int32_t *offset;
-    int64_t rows, in, x_stride, stride, groups;
+    int64_t rows, in, x_stride, stride, groups, offsets; /* offsets: how many a row has */
+    int four;                                            /* whether 4-bit weights come next */
 };
 
 struct operand {
     const uint8_t *codes;
     const float *scale;
+    const uint16_t *scale4;
     int64_t tile_bytes, scale_tile, scale_group;
 };
 
 struct product {
-    const uint8_t *codes;
-    const float *scale, *residual;
+    struct weight weight;
+    const float *residual;
     const struct activations *x;
     float *y;
-    int64_t y_stride, residual_stride, out, tiles, quads;
+    int64_t y_stride, residual_stride, out, tiles, vectors; /* vectors: of 64 codes' bytes, in a tile */
     int activation;
     struct shares shares;
 };
@@ -186,20 +195,22 @@ static void take_activations(struct workspace *w, struct activations *a, int64_t
     a->rows = rows;
     a->codes = take(w, 2 * rows * padded(in));
     a->scale = take(w, 4 * rows * divided_up(in, GROUP));
-    a->offset = take(w, 4 * rows * divided_up(in, GROUP));
+    a->offset = take(w, 4 * rows * divided_up(in, GROUP4));
 }
 
-/* Round rows of `in` floats that lie x_stride apart; normalise them first if there is a norm. */
-static void round_rows(struct activations *a, const float *x, int64_t x_stride, int64_t in, const float *norm_weight,
-                       const float *norm_bias)
+/* Round rows of `in` floats that lie x_stride apart, for weights of 4 bits or of 8; normalise them first if there is a
+ * norm, a weight and a bias. */
+static void round_rows(struct activations *a, int four, const float *x, int64_t x_stride, int64_t in, void *const *norm)
 {
     a->x = x;
     a->x_stride = x_stride;
     a->in = in;
     a->stride = padded(in);
     a->groups = divided_up(in, GROUP);
-    a->norm_weight = norm_weight;
-    a->norm_bias = norm_bias;
+    a->four = four;
+    a->offsets = divided_up(in, four ? GROUP4 : GROUP);
+    a->norm_weight = norm ? norm[0] : NULL;
+    a->norm_bias = norm ? norm[1] : NULL;
     if (a->rows > 4)
         team_run(loops.activations, a, a->rows);
     else
@@ -210,7 +221,7 @@ static void round_rows(struct activations *a, const float *x, int64_t x_stride, 
 static void multiply(struct product p)
 {
     p.tiles = divided_up(p.out, TILE);
-    p.quads = divided_up(p.x->in, QUAD);
+    p.vectors = divided_up(p.x->in, p.weight.four ? OCT : QUAD);
     p.shares = share_out(p.tiles, p.x->rows);
     team_run(loops.product, &p, p.shares.tasks);
 }
@@ -226,9 +237,18 @@ static void attend(struct attention a, int64_t rows)
 
 /* ---- entry points ---- */
 
+/* Argument i and the one behind it, which `is_weight` has looked at. */
+static struct weight weight_at(const struct parameters *p, int i)
+{
+    return (struct weight){p->data[i], p->data[i + 1], strcmp(p->dtypes[i + 1], "float16") == 0};
+}
+
 int is_weight(const struct parameters *p, int i, int64_t out, int64_t in)
 {
     const int64_t tiles = divided_up(out, TILE);
+    if (weight_at(p, i).four)
+        return IS(p, i, "uint8", tiles, divided_up(in, OCT), TILE, QUAD) &&
+               IS(p, i + 1, "float16", tiles, divided_up(in, GROUP4), TILE);
     return IS(p, i, "uint8", tiles, divided_up(in, QUAD), TILE, QUAD) &&
            IS(p, i + 1, "float32", tiles, divided_up(in, GROUP), TILE);
 }
@@ -265,9 +285,9 @@ int quantized_linear(const float *x, int64_t rows, int64_t in, const struct weig
         memset(copy + row * stride + in, 0, sizeof(float) * (size_t)(stride - in));
     }
     pthread_once(&chosen, choose);
-    round_rows(&a, copy ? copy : x, stride, in, NULL, NULL);
+    round_rows(&a, parts->four, copy ? copy : x, stride, in, NULL);
     for (int part = 0; part < count; part++)
-        multiply((struct product){.codes = parts[part].codes, .scale = parts[part].scale, .x = &a, .y = y,
+        multiply((struct product){.weight = parts[part], .x = &a, .y = y,
                                   .residual = part ? y : NULL, .y_stride = out, .residual_stride = out, .out = out});
     free(w.start);
     return 0;
@@ -284,7 +304,7 @@ EXPORT int QuantizedLinear(int nparam, void **params, int *ndims, int64_t **shap
     const int64_t rows = shapes[0][0], in = shapes[0][1], out = shapes[3][1];
     if (!IS(&p, 0, "float32", rows, in) || !IS(&p, 3, "float32", rows, out) || !is_weight(&p, 1, out, in))
         return 2;
-    const struct weight weight = {params[1], params[2]};
+    const struct weight weight = weight_at(&p, 1);
     return quantized_linear(params[0], rows, in, &weight, 1, params[3], out) ? 3 : 0;
 }
 
@@ -354,9 +374,9 @@ static int layer(const struct parameters *p, struct cache cache, struct between 
     self.out_stride = wide;
     self.factor = 1.0f / sqrtf((float)cache.d);
 
-    round_rows(a, data[X], dim, dim, data[SELF_NORM], data[SELF_NORM + 1]);
-    multiply((struct product){
-        .codes = data[QKV], .scale = data[QKV + 1], .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = 3 * dim});
+    struct weight weight = weight_at(p, QKV);
+    round_rows(a, weight.four, data[X], dim, dim, data + SELF_NORM);
+    multiply((struct product){.weight = weight, .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = 3 * dim});
     if (kind.columns) {
         if (attend_sequences(self, m, rows, kind) != 0)
             return 1;
@@ -364,9 +384,8 @@ static int layer(const struct parameters *p, struct cache cache, struct between 
         self.filled = *(const int32_t *)data[POSITION] + 1;
         attend(self, rows);
     }
-    round_rows(a, m->mixed, wide, dim, NULL, NULL);
-    to_y.codes = data[SELF_OUT];
-    to_y.scale = data[SELF_OUT + 1];
+    to_y.weight = weight_at(p, SELF_OUT);
+    round_rows(a, to_y.weight.four, m->mixed, wide, dim, NULL);
     to_y.residual = data[X];
     multiply(to_y);
     to_y.residual = data[Y];
@@ -377,23 +396,21 @@ static int layer(const struct parameters *p, struct cache cache, struct between 
         self.mask = data[MASK];
         self.weights = m->weights;
         self.filled = p->shapes[CROSS_K][2];
-        round_rows(a, data[Y], dim, dim, data[CROSS_NORM], data[CROSS_NORM + 1]);
-        multiply((struct product){
-            .codes = data[CROSS_Q], .scale = data[CROSS_Q + 1], .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = dim});
+        weight = weight_at(p, CROSS_Q);
+        round_rows(a, weight.four, data[Y], dim, dim, data + CROSS_NORM);
+        multiply((struct product){.weight = weight, .x = a, .y = m->qkv, .y_stride = 3 * dim, .out = dim});
         attend(self, rows);
-        round_rows(a, m->mixed, wide, dim, NULL, NULL);
-        to_y.codes = data[CROSS_OUT];
-        to_y.scale = data[CROSS_OUT + 1];
+        to_y.weight = weight_at(p, CROSS_OUT);
+        round_rows(a, to_y.weight.four, m->mixed, wide, dim, NULL);
         multiply(to_y);
     }
 
-    round_rows(a, data[Y], dim, dim, data[FINAL_NORM], data[FINAL_NORM + 1]);
-    multiply((struct product){
-        .codes = data[FC1], .scale = data[FC1 + 1], .x = a, .y = m->inner, .y_stride = inner, .out = inner,
-        .activation = kind.activation});
-    round_rows(a, m->inner, inner, inner, NULL, NULL);
-    to_y.codes = data[FC2];
-    to_y.scale = data[FC2 + 1];
+    weight = weight_at(p, FC1);
+    round_rows(a, weight.four, data[Y], dim, dim, data + FINAL_NORM);
+    multiply((struct product){.weight = weight, .x = a, .y = m->inner, .y_stride = inner, .out = inner,
+                              .activation = kind.activation});
+    to_y.weight = weight_at(p, FC2);
+    round_rows(a, to_y.weight.four, m->inner, inner, inner, NULL);
     multiply(to_y);
     return 0;
 }

@@ -93,7 +93,7 @@ INLINE void SIMD(add_values)(const struct cache *c, int64_t head, int64_t start,
         STORE(weight + i, LOAD(weight + i) * LOAD(scale + i));
     for (int64_t i = columns; i < padded; i++)
         weight[i] = 0; /* a scale that was never written may be anything */
-    SIMD(quantise)(weight, padded, codes, scales, offsets);
+    SIMD(quantise)(weight, padded, GROUP, ZERO, codes, scales, offsets);
     struct operand m = {.scale = ones, .tile_bytes = c->tiles * TILE * TILE};
     m.codes = c->values + head * tiles * m.tile_bytes + start * TILE;
     int64_t t = 0;
@@ -120,7 +120,7 @@ TARGET static void SIMD(self_attention)(const struct attention *a, int64_t head)
     SIMD(append)(c, head, a->filled - 1, q + width, q + 2 * width);
     for (int64_t i = 0; i < d; i++)
         scaled[i] = q[i] * a->factor;
-    SIMD(quantise)(scaled, padded, codes, scales, offsets);
+    SIMD(quantise)(scaled, padded, GROUP, ZERO, codes, scales, offsets);
     for (int64_t i = 0; i < padded / LANES; i++)
         out[i] = (VEC){0};
     for (int64_t start = 0; start < a->filled; start += BLOCK) {

@@ -140,7 +140,7 @@ static int decode(const struct parameters *p, const struct sizes *n, float *x, f
     const int64_t width = n->pieces * n->books;
     const int32_t *ids = p->data[IDS], first = *(const int32_t *)p->data[PLACE];
     const int32_t steps = *(const int32_t *)p->data[STEPS];
-    const struct weight heads[] = {{p->data[HEADS], p->data[HEADS + 1]}, {p->data[HEADS + 2], p->data[HEADS + 3]}};
+    const struct weight heads[] = {{p->data[HEADS], p->data[HEADS + 1], 0}, {p->data[HEADS + 2], p->data[HEADS + 3], 0}};
     float *logits = p->data[outputs + 1];
     if (steps < 0 || steps > n->steps)
         return 1;

@@ -87,6 +87,7 @@ static int some_logits(const struct parameters *p, const struct gpt *n, const fl
     if (first < 0 || end * TILE > n->logits)
         return 1;
     for (int i = 0; i < 2; i++) {
+        parts[i].four = 0;
         parts[i].codes = (const uint8_t *)p->data[LOGITS + 2 * i] + tile * quads * (TILE * 4);
         parts[i].scale = (const float *)p->data[LOGITS + 2 * i + 1] + tile * groups * TILE;
     }

@@ -67,10 +67,12 @@ INLINE void SIMD(store_codes)(int16_t *to, IVEC codes)
 }
 #endif
 
-/* n floats, a multiple of TILE, to 16-bit codes with a scale per group. What is not finite makes the scale NaN. */
-INLINE void SIMD(quantise)(const float *x, int64_t n, int16_t *codes, float *scale, int32_t *offset)
+/* n floats, a multiple of TILE, to 16-bit codes with a scale per group. What is not finite makes the scale NaN. An
+ * offset is `zero` times the sum of the codes that lie `each` by `each` together. */
+INLINE void SIMD(quantise)(const float *x, int64_t n, int64_t each, int32_t zero, int16_t *codes, float *scale,
+                           int32_t *offset)
 {
-    for (int64_t start = 0; start < n; start += GROUP, scale++, offset++) {
+    for (int64_t start = 0; start < n; start += GROUP, scale++) {
         const int64_t end = start + GROUP < n ? start + GROUP : n;
         VEC highest = {0}, bad = {0};
         for (int64_t i = start; i < end; i += LANES) {
@@ -79,17 +81,19 @@ INLINE void SIMD(quantise)(const float *x, int64_t n, int16_t *codes, float *sca
             highest = SELECT(a > highest, a, highest);
         }
         const float top = SIMD(largest)(highest), inverse = top > TINY ? CODES / top : 0.0f;
-        IVEC total = {0};
-        for (int64_t i = start; i < end; i += LANES) {
-            const IVEC q = __builtin_convertvector(ROUND(LOAD(x + i) * inverse), IVEC);
-            total += q;
-            SIMD(store_codes)(codes + i, q);
+        for (int64_t part = start; part < end; part += each) {
+            IVEC total = {0};
+            for (int64_t i = part; i < part + each && i < end; i += LANES) {
+                const IVEC q = __builtin_convertvector(ROUND(LOAD(x + i) * inverse), IVEC);
+                total += q;
+                SIMD(store_codes)(codes + i, q);
+            }
+            uint32_t sum = 0;
+            for (int i = 0; i < LANES; i++)
+                sum += (uint32_t)total[i];
+            *offset++ = (int32_t)((uint32_t)zero * sum);
         }
-        uint32_t sum = 0;
-        for (int i = 0; i < LANES; i++)
-            sum += (uint32_t)total[i];
         *scale = (top > TINY ? top / CODES : 0.0f) + SIMD(sum)(bad);
-        *offset = (int32_t)(ZERO * sum);
     }
 }
 
@@ -102,7 +106,13 @@ TARGET static void SIMD(activation_task)(const void *arguments, int64_t row)
         SIMD(layer_norm)(x, a->norm_weight, a->norm_bias, a->normed + row * a->stride, a->in);
         x = a->normed + row * a->stride;
     }
-    SIMD(quantise)(x, a->stride, a->codes + row * a->stride, a->scale + row * a->groups, a->offset + row * a->groups);
+    int16_t *codes = a->codes + row * a->stride;
+    float *scale = a->scale + row * a->groups;
+    int32_t *offset = a->offset + row * a->offsets;
+    if (a->four)
+        SIMD(quantise)(x, a->stride, GROUP4, -ZERO4, codes, scale, offset);
+    else
+        SIMD(quantise)(x, a->stride, GROUP, ZERO, codes, scale, offset);
 }
 
 /* ---- products ---- */
@@ -214,22 +224,29 @@ INLINE void SIMD(products)(int rows, int tiles, const struct operand *m, const i
 }
 #endif
 
+#include "quantized4_simd.h"
+
 /* Rows row .. row + rows - 1 of the outputs of `tiles` tiles, the first tile and then every a->stride_tiles-th. */
 INLINE void SIMD(outputs)(int rows, int tiles, const struct product *a, int64_t row, int64_t tile, int64_t apart)
 {
     const struct activations *x = a->x;
+    const int64_t groups = x->offsets; /* of weights: each has an offset */
     const struct operand m = {
-        .codes = a->codes + tile * a->quads * (TILE * QUAD),
-        .scale = a->scale + tile * x->groups * TILE,
-        .tile_bytes = apart * a->quads * (TILE * QUAD),
-        .scale_tile = apart * x->groups * TILE,
+        .codes = a->weight.codes + tile * a->vectors * (TILE * QUAD),
+        .scale = (const float *)a->weight.scale + tile * groups * TILE,
+        .scale4 = (const uint16_t *)a->weight.scale + tile * groups * TILE,
+        .tile_bytes = apart * a->vectors * (TILE * QUAD),
+        .scale_tile = apart * groups * TILE,
         .scale_group = TILE,
     };
     VEC y[8 * PARTS];
     for (int i = 0; i < rows * tiles * PARTS; i++)
         y[i] = (VEC){0};
-    SIMD(products)(rows, tiles, &m, x->codes + row * x->stride, x->stride, x->scale + row * x->groups,
-                   x->offset + row * x->groups, x->groups, a->quads, y);
+    if (a->weight.four)
+        SIMD(products4)(rows, tiles, &m, x, row, a->vectors, y);
+    else
+        SIMD(products)(rows, tiles, &m, x->codes + row * x->stride, x->stride, x->scale + row * x->groups,
+                       x->offset + row * x->groups, x->groups, a->vectors, y);
     for (int r = 0; r < rows; r++) {
         for (int t = 0; t < tiles; t++) {
             const int64_t first = (tile + t * apart) * TILE, place = (row + r) * a->y_stride + first;

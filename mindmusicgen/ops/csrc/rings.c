@@ -328,7 +328,7 @@ static int multiply(const struct network *n, const struct layer *layer, int whic
                     int64_t in, float *y, int64_t out)
 {
     void **data = n->p->data + layer->matrix[which];
-    const struct weight weight = {data[0], n->parts == 2 ? data[1] : NULL};
+    const struct weight weight = {data[0], n->parts == 2 ? data[1] : NULL, 0};
     return n->parts == 1 ? float_linear(x, rows, in, data[0], y, out) : quantized_linear(x, rows, in, &weight, 1, y, out);
 }
 
