@@ -44,6 +44,7 @@
 #define BLOCK 512        /* columns whose scores are held at once; a multiple of GROUP */
 #define MAX_HEAD 256     /* a multiple of GROUP */
 #define PREFETCH 6144    /* bytes ahead in each of a thread's two streams of weights; best of 768 to 6144 */
+#define BLOCK_ROWS 4     /* rows that are multiplied at once */
 #define ALIGNMENT 64
 
 /* A job's tasks: `many` large ones first, then small ones, so that no thread waits long for the last. */
@@ -66,6 +67,8 @@ struct operand {
     const float *scale;
     const uint16_t *scale4;
     int64_t tile_bytes, scale_tile, scale_group;
+    const uint8_t *ahead; /* what is asked for from memory meanwhile: at vector q of tile t, what lies there */
+    int64_t ahead_tile, ahead_vector;
 };
 
 struct product {
@@ -226,12 +229,12 @@ static void multiply(struct product p)
     team_run(loops.product, &p, p.shares.tasks);
 }
 
-/* Attention of all heads of all rows; over few columns, several heads a task. */
+/* Attention of all heads of all rows; several heads a task, each of which asks for the next one's keys. */
 static void attend(struct attention a, int64_t rows)
 {
     const int64_t shared = rows * a.heads / (4 * team_size());
     a.all_heads = rows * a.heads;
-    a.heads_each = a.filled > 256 || shared < 1 ? 1 : shared;
+    a.heads_each = shared < 1 ? 1 : a.filled > 256 && shared > 4 ? 4 : shared;
     team_run(loops.attention, &a, divided_up(a.all_heads, a.heads_each));
 }
 

@@ -29,16 +29,17 @@ INLINE void SIMD(products4)(int rows, int tiles, const struct operand *m, const 
                     const __m512i both = _mm512_loadu_si512(from);
                     even[t] = _mm512_and_si512(both, mask);
                     odd[t] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
-                    __builtin_prefetch(from + PREFETCH);
+                    __builtin_prefetch(m->ahead + t * m->ahead_tile + o * m->ahead_vector);
                 }
                 for (int r = 0; r < rows; r++) {
                     const SIMD(four) *halves = (const SIMD(four) *)(codes + r * x->stride + o * OCT);
-                    for (int t = 0; t < tiles; t++) {
-                        const int i = r * tiles + t;
-                        ADD_PRODUCTS(high[i], even[t], halves[0]);
-                        ADD_PRODUCTS(low[i], even[t], halves[1]);
-                        ADD_PRODUCTS(high[i], odd[t], halves[2]);
-                        ADD_PRODUCTS(low[i], odd[t], halves[3]);
+                    for (int k = 0; k < 2; k++) {
+                        const __m512i upper = SPREAD(halves[2 * k]), lower = SPREAD(halves[2 * k + 1]);
+                        for (int t = 0; t < tiles; t++) {
+                            const int i = r * tiles + t;
+                            ADD_PRODUCTS(high[i], k ? odd[t] : even[t], upper);
+                            ADD_PRODUCTS(low[i], k ? odd[t] : even[t], lower);
+                        }
                     }
                 }
             }
@@ -78,7 +79,6 @@ INLINE void SIMD(sums4)(int rows, const uint8_t *from, const int16_t *codes, int
         sums[i / 4][i % 4] = _mm256_setzero_si256();
     for (int64_t o = 0; o < count; o++, from += TILE * QUAD) {
         __m256i xv[2][2];
-        __builtin_prefetch(from + PREFETCH);
         for (int i = 0; i < rows * 2; i++) {
             int64_t four;
             memcpy(&four, codes + i / 2 * stride + o * OCT + i % 2 * QUAD, sizeof four);
@@ -124,6 +124,8 @@ INLINE void SIMD(products4)(int rows, int tiles, const struct operand *m, const 
             const int16_t *codes = x->codes + row * x->stride + begin * OCT;
             const uint16_t *scale = m->scale4 + t * m->scale_tile + f * m->scale_group;
             IVEC sums[2 * PARTS];
+            for (int64_t o = begin; o < begin + count; o++)
+                __builtin_prefetch(m->ahead + t * m->ahead_tile + o * m->ahead_vector);
             SIMD(sums4)(rows, m->codes + t * m->tile_bytes + begin * (TILE * QUAD), codes, x->stride, count, sums);
             for (int i = 0; i < rows * PARTS; i++) {
                 const int64_t r = row + i / PARTS, p = i % PARTS;

@@ -79,9 +79,9 @@ INLINE float SIMD(exponentials)(float *weight, int64_t columns, float highest)
     return SIMD(sum)(sums);
 }
 
-/* out[0 .. d) += weights of a block of columns . values */
+/* out[0 .. d) += weights of a block of columns . values; `next`: keys that come after these. */
 INLINE void SIMD(add_values)(const struct cache *c, int64_t head, int64_t start, int64_t columns, float *weight,
-                             VEC *out)
+                             const uint8_t *next, VEC *out)
 {
     static const float ones[TILE] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     const int64_t tiles = (c->d + TILE - 1) / TILE, padded = (columns + TILE - 1) / TILE * TILE;
@@ -94,18 +94,22 @@ INLINE void SIMD(add_values)(const struct cache *c, int64_t head, int64_t start,
     for (int64_t i = columns; i < padded; i++)
         weight[i] = 0; /* a scale that was never written may be anything */
     SIMD(quantise)(weight, padded, GROUP, ZERO, codes, scales, offsets);
-    struct operand m = {.scale = ones, .tile_bytes = c->tiles * TILE * TILE};
+    struct operand m = {.scale = ones, .tile_bytes = c->tiles * TILE * TILE, .ahead_vector = TILE * QUAD};
     m.codes = c->values + head * tiles * m.tile_bytes + start * TILE;
+    m.ahead = next;
+    m.ahead_tile = padded * TILE;
     int64_t t = 0;
-    for (; t + 4 <= tiles; t += 4, m.codes += 4 * m.tile_bytes)
+    for (; t + 4 <= tiles; t += 4, m.codes += 4 * m.tile_bytes, m.ahead += 4 * m.ahead_tile)
         SIMD(products)(1, 4, &m, codes, 0, scales, offsets, 0, padded / QUAD, out + t * PARTS);
-    for (; t < tiles; t++, m.codes += m.tile_bytes)
+    for (; t < tiles; t++, m.codes += m.tile_bytes, m.ahead += m.ahead_tile)
         SIMD(products)(1, 1, &m, codes, 0, scales, offsets, 0, padded / QUAD, out + t * PARTS);
 }
 
 /* One head of the new column. Scores and values are products like those of a linear layer, with the cached
- * keys and values in the place of weights; the softmax takes BLOCK columns at a time and rescales what came before. */
-TARGET static void SIMD(self_attention)(const struct attention *a, int64_t head)
+ * keys and values in the place of weights; the softmax takes BLOCK columns at a time and rescales what came before. While
+ * the scores of a block are found, its values come from memory, and then the keys of the next block or of the head
+ * `next`. */
+TARGET static void SIMD(self_attention)(const struct attention *a, int64_t head, int64_t next)
 {
     const struct cache *c = &a->cache;
     const int64_t d = c->d, row = head / a->heads, width = a->heads * d;
@@ -126,9 +130,12 @@ TARGET static void SIMD(self_attention)(const struct attention *a, int64_t head)
     for (int64_t start = 0; start < a->filled; start += BLOCK) {
         const int64_t columns = a->filled - start < BLOCK ? a->filled - start : BLOCK;
         const int64_t first = head * c->tiles + start / TILE, tiles = (columns + TILE - 1) / TILE;
-        struct operand m = {.scale_tile = TILE, .tile_bytes = quads * (TILE * QUAD)};
+        struct operand m = {.scale_tile = TILE, .tile_bytes = quads * (TILE * QUAD), .ahead_vector = TILE * QUAD};
+        const uint8_t *values = c->values + head * padded * c->tiles * TILE + start * TILE;
+        m.ahead_tile = c->tiles * TILE * TILE;
         for (int64_t t = 0; t < tiles;) {
             m.codes = c->keys + (first + t) * m.tile_bytes;
+            m.ahead = values + t * (TILE * TILE);
             m.scale = c->key_scale + (first + t) * TILE;
             VEC scores[4 * PARTS] = {{0}};
             const int many = tiles - t >= 4 ? 4 : 1;
@@ -145,7 +152,8 @@ TARGET static void SIMD(self_attention)(const struct attention *a, int64_t head)
         total = total * keep[0] + SIMD(exponentials)(weight, columns, highest);
         for (int64_t i = 0; i < padded / LANES; i++)
             out[i] *= keep[0];
-        SIMD(add_values)(c, head, start, columns, weight, out);
+        const int64_t after = start + BLOCK < a->filled ? first + BLOCK / TILE : next * c->tiles;
+        SIMD(add_values)(c, head, start, columns, weight, c->keys + after * m.tile_bytes, out);
     }
     float *to = a->out + row * a->out_stride + head % a->heads * d;
     for (int64_t i = 0; i < d; i++)
@@ -193,6 +201,6 @@ TARGET static void SIMD(attention_task)(const void *arguments, int64_t task)
         if (a->mask)
             SIMD(cross_attention)(a, head);
         else
-            SIMD(self_attention)(a, head);
+            SIMD(self_attention)(a, head, head + 1 < last && head + 1 < a->all_heads ? head + 1 : first);
     }
 }

@@ -68,7 +68,7 @@ INLINE void SIMD(store_codes)(int16_t *to, IVEC codes)
 #endif
 
 /* n floats, a multiple of TILE, to 16-bit codes with a scale per group. What is not finite makes the scale NaN. An
- * offset is `zero` times the sum of the codes that lie `each` by `each` together. */
+ * offset is what weights of `zero` would add to the codes that lie `each` by `each` together, with the other sign. */
 INLINE void SIMD(quantise)(const float *x, int64_t n, int64_t each, int32_t zero, int16_t *codes, float *scale,
                            int32_t *offset)
 {
@@ -91,7 +91,7 @@ INLINE void SIMD(quantise)(const float *x, int64_t n, int64_t each, int32_t zero
             uint32_t sum = 0;
             for (int i = 0; i < LANES; i++)
                 sum += (uint32_t)total[i];
-            *offset++ = (int32_t)((uint32_t)zero * sum);
+            *offset++ = (int32_t)(0 - (uint32_t)zero * sum);
         }
         *scale = (top > TINY ? top / CODES : 0.0f) + SIMD(sum)(bad);
     }
@@ -110,7 +110,7 @@ TARGET static void SIMD(activation_task)(const void *arguments, int64_t row)
     float *scale = a->scale + row * a->groups;
     int32_t *offset = a->offset + row * a->offsets;
     if (a->four)
-        SIMD(quantise)(x, a->stride, GROUP4, -ZERO4, codes, scale, offset);
+        SIMD(quantise)(x, a->stride, GROUP4, ZERO4, codes, scale, offset);
     else
         SIMD(quantise)(x, a->stride, GROUP, ZERO, codes, scale, offset);
 }
@@ -119,9 +119,9 @@ TARGET static void SIMD(activation_task)(const void *arguments, int64_t row)
 
 /* y[row][tile] += codes . weights for `rows` rows and `tiles` tiles that lie tile_bytes apart. */
 #if LANES == 16
-/* _mm512_dpbusd_epi32 with a broadcast from memory; written out, because GCC 12 copies every sum before and after it. */
-#define ADD_PRODUCTS(sums, codes, four) \
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(codes), "m"(four))
+/* _mm512_dpbusd_epi32; written out, because GCC 12 copies every sum before and after it. */
+#define ADD_PRODUCTS(sums, codes, four) __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(four))
+#define SPREAD(four) _mm512_set1_epi32(four) /* to every output; once for all tiles, as loads are what limits many rows */
 
 typedef int32_t SIMD(four) __attribute__((may_alias, aligned(4)));
 
@@ -131,29 +131,31 @@ INLINE void SIMD(products)(int rows, int tiles, const struct operand *m, const i
     for (int64_t first = 0, g = 0; first < quads; first += GROUP / QUAD, g++) {
         const int64_t last = first + GROUP / QUAD < quads ? first + GROUP / QUAD : quads;
         __m512i high[8], low[8];
-        for (int i = 0; i < rows * tiles; i++)
-            high[i] = low[i] = _mm512_setzero_si512();
+        for (int i = 0; i < rows * tiles; i++) {
+            high[i] = _mm512_setzero_si512();
+            low[i] = _mm512_set1_epi32(offset[i / tiles * groups + g]);
+        }
         for (int64_t q = first; q < last; q++) {
             __m512i w[4];
             for (int t = 0; t < tiles; t++) {
                 const uint8_t *from = m->codes + t * m->tile_bytes + q * (TILE * QUAD);
                 w[t] = _mm512_loadu_si512(from);
-                __builtin_prefetch(from + PREFETCH);
+                __builtin_prefetch(m->ahead + t * m->ahead_tile + q * m->ahead_vector);
             }
             for (int r = 0; r < rows; r++) {
                 const SIMD(four) *halves = (const SIMD(four) *)(x + r * x_stride + q * QUAD);
+                const __m512i upper = SPREAD(halves[0]), lower = SPREAD(halves[1]);
                 for (int t = 0; t < tiles; t++) {
                     const int i = r * tiles + t;
-                    ADD_PRODUCTS(high[i], w[t], halves[0]);
-                    ADD_PRODUCTS(low[i], w[t], halves[1]);
+                    ADD_PRODUCTS(high[i], w[t], upper);
+                    ADD_PRODUCTS(low[i], w[t], lower);
                 }
             }
         }
         for (int r = 0; r < rows; r++) {
             for (int t = 0; t < tiles; t++) {
                 const int i = r * tiles + t;
-                const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(high[i], 8), low[i]);
-                const __m512i total = _mm512_sub_epi32(sum, _mm512_set1_epi32(offset[r * groups + g]));
+                const __m512i total = _mm512_add_epi32(_mm512_slli_epi32(high[i], 8), low[i]);
                 const VEC scale = LOAD(m->scale + t * m->scale_tile + g * m->scale_group) * xs[r * groups + g];
                 y[i] += (VEC)_mm512_cvtepi32_ps(total) * scale;
             }
@@ -173,7 +175,7 @@ INLINE void SIMD(products)(int rows, int tiles, const struct operand *m, const i
                     sums[r][p] = _mm256_setzero_si256();
             for (int64_t q = first; q < last; q++) {
                 const uint8_t *from = m->codes + t * m->tile_bytes + q * (TILE * QUAD);
-                __builtin_prefetch(from + PREFETCH);
+                __builtin_prefetch(m->ahead + t * m->ahead_tile + q * m->ahead_vector);
                 __m256i xv[2];
                 for (int r = 0; r < rows; r++) {
                     int64_t four;
@@ -187,10 +189,10 @@ INLINE void SIMD(products)(int rows, int tiles, const struct operand *m, const i
                 }
             }
             for (int r = 0; r < rows; r++) {
-                const __m256i minus = _mm256_set1_epi32(offset[r * groups + g]);
+                const __m256i zero = _mm256_set1_epi32(offset[r * groups + g]);
                 for (int p = 0; p < 2; p++) {
                     const __m256i pairs = _mm256_hadd_epi32(sums[r][2 * p], sums[r][2 * p + 1]);
-                    const __m256i total = _mm256_sub_epi32(_mm256_permute4x64_epi64(pairs, 0xd8), minus);
+                    const __m256i total = _mm256_add_epi32(_mm256_permute4x64_epi64(pairs, 0xd8), zero);
                     const float *scale = m->scale + t * m->scale_tile + g * m->scale_group + p * LANES;
                     y[(r * tiles + t) * PARTS + p] +=
                         (VEC)_mm256_cvtepi32_ps(total) * (LOAD(scale) * xs[r * groups + g]);
@@ -218,7 +220,7 @@ INLINE void SIMD(products)(int rows, int tiles, const struct operand *m, const i
             const float *scale = m->scale + t * m->scale_tile + g * m->scale_group;
             for (int o = 0; o < TILE; o++)
                 y[i * PARTS + o / LANES][o % LANES] +=
-                    (float)(sums[o] - offset[r * groups + g]) * (scale[o] * xs[r * groups + g]);
+                    (float)(sums[o] + offset[r * groups + g]) * (scale[o] * xs[r * groups + g]);
         }
     }
 }
@@ -226,18 +228,25 @@ INLINE void SIMD(products)(int rows, int tiles, const struct operand *m, const i
 
 #include "quantized4_simd.h"
 
-/* Rows row .. row + rows - 1 of the outputs of `tiles` tiles, the first tile and then every a->stride_tiles-th. */
+/* Rows row .. row + rows - 1 of the outputs of `tiles` tiles, the first tile and then every apart-th. Of few rows, the
+ * weights are asked for from memory shortly before they are needed; of many, the next tiles' while these are multiplied
+ * again and again, a part of them with each block of rows. */
 INLINE void SIMD(outputs)(int rows, int tiles, const struct product *a, int64_t row, int64_t tile, int64_t apart)
 {
     const struct activations *x = a->x;
     const int64_t groups = x->offsets; /* of weights: each has an offset */
+    const int64_t tile_bytes = a->vectors * (TILE * QUAD), blocks = (x->rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const int64_t part = tile_bytes / blocks;
     const struct operand m = {
-        .codes = a->weight.codes + tile * a->vectors * (TILE * QUAD),
+        .codes = a->weight.codes + tile * tile_bytes,
         .scale = (const float *)a->weight.scale + tile * groups * TILE,
         .scale4 = (const uint16_t *)a->weight.scale + tile * groups * TILE,
-        .tile_bytes = apart * a->vectors * (TILE * QUAD),
+        .tile_bytes = apart * tile_bytes,
         .scale_tile = apart * groups * TILE,
         .scale_group = TILE,
+        .ahead = a->weight.codes + tile * tile_bytes + (blocks == 1 ? PREFETCH : tile_bytes + row / BLOCK_ROWS * part),
+        .ahead_tile = apart * tile_bytes,
+        .ahead_vector = blocks == 1 ? TILE * QUAD : TILE * QUAD / blocks,
     };
     VEC y[8 * PARTS];
     for (int i = 0; i < rows * tiles * PARTS; i++)
@@ -271,8 +280,8 @@ INLINE void SIMD(all_rows)(int tiles, const struct product *a, int64_t tile, int
     int64_t row = 0;
     const int64_t rows = a->x->rows;
 #if LANES == 16
-    for (; row + 4 <= rows; row += 4)
-        SIMD(outputs)(4, tiles, a, row, tile, apart);
+    for (; row + BLOCK_ROWS <= rows; row += BLOCK_ROWS)
+        SIMD(outputs)(BLOCK_ROWS, tiles, a, row, tile, apart);
     switch (rows - row) {
     case 3: SIMD(outputs)(3, tiles, a, row, tile, apart); return;
     case 2: SIMD(outputs)(2, tiles, a, row, tile, apart); return;
@@ -312,3 +321,4 @@ TARGET static void SIMD(product_task)(const void *arguments, int64_t task)
 #undef ABSOLUTE
 #undef ROUND
 #undef ADD_PRODUCTS
+#undef SPREAD
