@@ -8,6 +8,7 @@ from setuptools import Extension, find_packages, setup
 HERE = Path(__file__).parent
 
 SOURCES = (
+    "convolution",
     "float_gpt",
     "gemm",
     "gpt",

@@ -4,7 +4,8 @@ MindSpore's bundled convolution falls back to a reference kernel on some CPUs (5
 2.10); MatMul is fast on every version and device. A convolution with k taps either gathers the taps and multiplies
 once, or multiplies by each tap's matrix and adds the shifted products: each cell moves the smaller of input and
 output k times. The forms were chosen by measuring on a CPU, where slices along time are cheap, slices along channels
-and broadcast additions are not.
+and broadcast additions are not. Where there is a kernel (`ops.convolution`), nothing is moved, and an ELU before a
+convolution and an addition behind it are part of it.
 
 Shapes: B clips, N samples or frames, C channels, O output channels.
 """
@@ -16,11 +17,18 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..ops import bfloat16, gradients, native, pictures
+from ..ops.convolution import convolve_op, fits, numbers
 from ..ops.indices import indices
 from ..ops.linear import matmul_transposed
 from .layers import empty_parameter
 
 NARROW = 4  # below this many output channels, time goes last
+
+
+@ops.constexpr
+def _count(number):
+    """A number as what a graph's `end` is: [1] int32."""
+    return Tensor(np.array([number], np.int32))
 
 
 @ops.constexpr
@@ -120,10 +128,13 @@ class Conv1d(nn.Cell):
     """A padded convolution, [B, N, C] -> [B, ceil(N / stride), O].
 
     Non-causal padding puts the larger half on the left; the right is extended so that the last window is full.
-    `gathered` is what holds the matrix of a convolution whose taps are gathered first.
+    `gathered` is what holds the matrix of a convolution whose taps are gathered first. With `elu`, the input passes
+    through ELU first; what is `added` [B, ceil(N / stride), O] to the output, is added last.
     """
 
-    def __init__(self, config, in_channels, out_channels, kernel_size, stride=1, dilation=1, gathered=ConvWeight):
+    def __init__(
+        self, config, in_channels, out_channels, kernel_size, stride=1, dilation=1, gathered=ConvWeight, elu=False
+    ):
         super().__init__()
         if stride > 1 and (dilation > 1 or kernel_size % stride):
             raise ValueError(
@@ -138,6 +149,14 @@ class Conv1d(nn.Cell):
         else:
             self.conv = gathered(out_channels, kernel_size * in_channels, out_channels)
         self.norm = TimeGroupNorm(out_channels) if config.norm_type == "time_group_norm" else None
+        self.elu = ops.Elu() if elu else None
+        taps, left = kernel_size // stride, self.padding[0]
+        shape = {"dilation": dilation, "stride": stride, "taps_first": self.multiply_first}
+        how = {"left": left, "reflect": self.pad_mode == "reflect", "elu": elu, **shape}
+        self.told, self.told_adding = numbers(taps, **how), numbers(taps, added=True, **how)
+        self.told_unpadded = numbers(taps, **shape)
+        self.padded_op = convolve_op(stride - 1, 1, stride)
+        self.unpadded_op = convolve_op(-(taps - 1) * dilation * stride, 1, stride)
 
     def pack(self, weight):
         """(O, C, k) as in torch -> the matrix this cell multiplies with."""
@@ -165,18 +184,44 @@ class Conv1d(nn.Cell):
             return x
         return pad_time(x, left, right, self.pad_mode)
 
-    def construct(self, x):
-        return self.convolve(self.pad(x))
+    def construct(self, x, added=None):
+        length = x.shape[1]
+        reach = max(self.padding) + self.stride - 1  # what a reflection must not reach beyond
+        if (self.pad_mode == "constant" or length > reach) and self.takes(self.padded_op, x):
+            return self.fused(x, _count(length), added)
+        x = x if self.elu is None else self.elu(x)
+        y = self.convolve(self.pad(x))
+        return y if added is None else y + added
 
-    def until(self, x, end):
+    def until(self, x, end, added=None):
         """The convolution of the first `end` [1] entries of x, whose length the stride divides; how many come out."""
         left, right = self.padding
         frames = ops.floor_div(end + (self.stride - 1), self.stride)
-        return self.convolve(pad_until(x, left, right, self.pad_mode, end)), frames
+        if self.takes(self.padded_op, x):
+            return self.fused(x, end, added), frames
+        x = x if self.elu is None else self.elu(x)
+        y = self.convolve(pad_until(x, left, right, self.pad_mode, end))
+        return y if added is None else y + added, frames
+
+    def takes(self, op, x):
+        """Whether the kernel is to be used: few rows are quicker as a product that reads the weights once."""
+        return x.shape[0] * x.shape[1] > self.stride * native.FEW_ROWS and fits(op, x, self.conv.weight, self.training)
+
+    def fused(self, x, end, added):
+        """ELU, padding, convolution and addition by the kernel."""
+        weight, bias = self.conv.weight, self.conv.bias
+        if self.norm is None and added is not None:
+            return self.padded_op(x, weight, bias, added, self.told_adding, end)
+        y = self.padded_op(x, weight, bias, bias, self.told, end)
+        y = y if self.norm is None else self.norm(y)
+        return y if added is None else y + added
 
     def convolve(self, x):
-        """The convolution of what is padded already."""
-        if not self.multiply_first:
+        """The convolution of what is padded already, and has passed through ELU."""
+        if self.takes(self.unpadded_op, x):
+            weight, bias = self.conv.weight, self.conv.bias
+            y = self.unpadded_op(x, weight, bias, bias, self.told_unpadded, _count(x.shape[1]))
+        elif not self.multiply_first:
             y = self.gather_then_multiply(x)
         elif self.out_channels < NARROW:
             y = self.multiply_transposed(x)
@@ -235,10 +280,10 @@ class ConvTranspose1d(nn.Cell):
     """A transposed convolution trimmed to exactly `stride` samples per input frame, [B, T, C] -> [B, T * stride, O].
 
     Each output frame of `stride` samples depends on `kernel_size / stride` neighbouring input frames: one product, with
-    the matrix in `weight`.
+    the matrix in `weight`. With `elu`, the input passes through ELU first.
     """
 
-    def __init__(self, config, in_channels, out_channels, kernel_size, stride, weight=ConvWeight):
+    def __init__(self, config, in_channels, out_channels, kernel_size, stride, weight=ConvWeight, elu=False):
         super().__init__()
         if kernel_size % stride:
             raise ValueError(f"a transposed convolution needs a kernel its stride divides, got {kernel_size}/{stride}")
@@ -249,6 +294,9 @@ class ConvTranspose1d(nn.Cell):
         self.trim_left = total - self.trim_right
         self.conv = weight(stride * out_channels, self.blocks * in_channels, out_channels)
         self.norm = TimeGroupNorm(out_channels) if config.norm_type == "time_group_norm" else None
+        self.elu = ops.Elu() if elu else None
+        self.told = numbers(self.blocks, stride=stride, left=self.trim_left, elu=elu, transposed=True)
+        self.kernel = convolve_op(0, stride, 1) if self.norm is None else None
 
     def pack(self, weight):
         """(C, O, k) as in torch -> the matrix this cell multiplies with."""
@@ -262,6 +310,9 @@ class ConvTranspose1d(nn.Cell):
 
     def construct(self, x):
         rows, frames, channels = x.shape
+        if self.takes(x):
+            return self.fused(x, _count(frames))
+        x = x if self.elu is None else self.elu(x)
         reach = self.blocks - 1
         if reach:
             edge = ops.zeros((rows, reach, channels), x.dtype)
@@ -279,5 +330,16 @@ class ConvTranspose1d(nn.Cell):
 
     def until(self, x, end):
         """That of the first `end` [1] frames of x, and how many samples come out; beyond a clip there are zeros."""
+        if self.takes(x):
+            return self.fused(x, end), end * self.stride
         real = (indices(0, x.shape[1]).astype(ms.int32) < end).astype(x.dtype)
         return self.construct(x * real.reshape(1, -1, 1)), end * self.stride
+
+    def takes(self, x):
+        """As in `Conv1d`."""
+        few = x.shape[0] * (x.shape[1] + self.blocks - 1) <= native.FEW_ROWS
+        return not few and fits(self.kernel, x, self.conv.weight, self.training)
+
+    def fused(self, x, end):
+        """ELU and convolution by the kernel."""
+        return self.kernel(x, self.conv.weight, self.conv.bias, self.conv.bias, self.told, end)

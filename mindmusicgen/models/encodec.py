@@ -32,7 +32,7 @@ class ELU(nn.Cell):
 
 
 class Identity(nn.Cell):
-    """The shortcut that does nothing."""
+    """The shortcut that does nothing, and the place of an ELU that the convolution behind it takes along."""
 
     def construct(self, x):
         return x
@@ -65,25 +65,20 @@ class ResidualBlock(nn.Cell):
         hidden = dim // config.compress
         self.block = nn.CellList(
             [
-                ELU(),
-                Conv1d(config, dim, hidden, config.residual_kernel_size, dilation=dilation),
-                ELU(),
-                Conv1d(config, hidden, dim, 1),
+                Identity(),
+                Conv1d(config, dim, hidden, config.residual_kernel_size, dilation=dilation, elu=True),
+                Identity(),
+                Conv1d(config, hidden, dim, 1, elu=True),
             ]
         )
         self.shortcut = Conv1d(config, dim, dim, 1) if config.use_conv_shortcut else Identity()
 
     def construct(self, x):
-        y = x
-        for layer in self.block:
-            y = layer(y)
-        return self.shortcut(x) + y
+        return self.block[3](self.block[1](x), self.shortcut(x))
 
     def until(self, x, end):
-        y = x
-        for layer in self.block:
-            y, _ = layer.until(y, end)
-        return self.shortcut.until(x, end)[0] + y, end
+        y, _ = self.block[1].until(x, end)
+        return self.block[3].until(y, end, self.shortcut.until(x, end)[0])
 
 
 class LayerSequence(nn.Cell):
@@ -107,7 +102,7 @@ def encoder_layers(config):
         layers += [
             ResidualBlock(config, width, config.dilation_growth_rate**j) for j in range(config.num_residual_layers)
         ]
-        layers += [ELU(), Conv1d(config, width, 2 * width, 2 * ratio, stride=ratio)]
+        layers += [Identity(), Conv1d(config, width, 2 * width, 2 * ratio, stride=ratio, elu=True)]
         width *= 2
     return layers + [
         ResidualLSTM(config, width),
@@ -121,12 +116,12 @@ def decoder_layers(config):
     width = config.num_filters * 2 ** len(config.upsampling_ratios)
     layers = [Conv1d(config, config.hidden_size, width, config.kernel_size), ResidualLSTM(config, width)]
     for ratio in config.upsampling_ratios:
-        layers += [ELU(), ConvTranspose1d(config, width, width // 2, 2 * ratio, ratio)]
+        layers += [Identity(), ConvTranspose1d(config, width, width // 2, 2 * ratio, ratio, elu=True)]
         width //= 2
         layers += [
             ResidualBlock(config, width, config.dilation_growth_rate**j) for j in range(config.num_residual_layers)
         ]
-    return layers + [ELU(), Conv1d(config, width, config.audio_channels, config.last_kernel_size)]
+    return layers + [Identity(), Conv1d(config, width, config.audio_channels, config.last_kernel_size, elu=True)]
 
 
 class ResidualVectorQuantizer(nn.Cell):
