@@ -197,6 +197,27 @@ def test_lstm(kernels, rows, size, steps):
     np.testing.assert_allclose(last, want_last, atol=3e-5)
 
 
+@pytest.mark.parametrize("size,steps", [(5, 3), (70, 9), (130, 12)])
+def test_rough_lstm_is_within_sixteen_bits(kernels, size, steps):
+    rng = np.random.default_rng(size)
+    gates, weight = rng.standard_normal((2, steps, 4 * size), np.float32), rng.standard_normal((4 * size, size))
+    weight = (weight / np.sqrt(size)).astype(np.float32)
+    weight[3] = 0
+    h, c = rng.standard_normal((2, 2, size), np.float32)
+    y, last = np.full((2, steps, size), np.nan, np.float32), np.full((2, size), np.nan, np.float32)
+    assert native.call(kernels.RoughLstm, gates, weight, h, c, y, last) == 0
+    codes = np.abs(weight).max(1, keepdims=True) / 32767
+    rounded = np.rint(weight / np.maximum(codes, 1e-30)) * codes
+    want, want_last = lstm_reference(gates, rounded.astype(np.float32), h, c)
+    np.testing.assert_allclose(y, want, atol=3e-5)  # a weight in the middle of two codes may go either way
+    np.testing.assert_allclose(last, want_last, atol=3e-5)
+    exact = lstm_reference(gates, weight, h, c)[0]
+    assert np.abs(want - exact).max() < 2e-4
+    weight[1, 2] = np.nan
+    assert native.call(kernels.RoughLstm, gates, weight, h, c, y, last) == 0
+    assert np.isnan(y[:, 0, 1]).all() and np.isfinite(y[:, 0, 2:]).all()
+
+
 def test_lstm_refuses_other_shapes(kernels):
     shapes = ((2, 3, 20), (20, 5), (2, 5), (2, 5), (2, 3, 5), (2, 5))
     good = [np.zeros(shape, np.float32) for shape in shapes]

@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -14,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from ..errors import InputError
 from ..generation import sampling
 from ..models import layers
-from ..models.convolutions import time_slice
+from ..models.convolutions import Conv1d, time_slice
 from ..models.quantized import FourBitLinear, QuantizedLinear
 from ..ops import ascend, native, quantized
 from ..ops.attention import CachedAttention, attention
@@ -109,6 +110,7 @@ def _cpu_kernels():
         found += [
             Check("linear (kernel)", lambda: _linear(ms.float32, native.linear_op()), _linear_expected, 1e-4),
             Check("linear of many rows (kernel)", _linear_many, _linear_many_expected, 1e-4),
+            Check("convolution (kernel)", _convolution, _convolution_expected, 1e-4),
             Check("cached attention (kernel)", lambda: _cached_attention(ms.float32), _cached_attention_expected, 1e-4),
         ]
     if choose_op():
@@ -309,6 +311,19 @@ def _elu(x):
 
 def _gather(dtype):
     return _run(ops.Gather(), Tensor(_numbers(50, 64), dtype), Tensor(np.array([7, 0, 49], np.int32)), 0)
+
+
+def _convolution():
+    config = SimpleNamespace(pad_mode="reflect", use_causal_conv=False, norm_type="weight_norm")
+    cell = Conv1d(config, 24, 40, 3, elu=True).set_train(False)
+    cell.conv.weight.set_data(Tensor(cell.pack(_numbers(40, 24, 3, seed=1))))
+    cell.conv.bias.set_data(Tensor(_numbers(40, seed=2)))
+    return _run(cell, Tensor(_numbers(2, 60, 24)))
+
+
+def _convolution_expected():
+    x, weight = _elu(np.pad(_numbers(2, 60, 24), ((0, 0), (1, 1), (0, 0)), mode="reflect")), _numbers(40, 24, 3, seed=1)
+    return (sum(x[:, i : i + 60] @ weight[:, :, i].T for i in range(3)) + _numbers(40, seed=2),)
 
 
 def _lstm_check(device):

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 from mindspore import Tensor
 
-from ..runtime.compiled import compiled
+from ..runtime.compiled import compiled, fingerprint
 from .incremental_decoder import LONG_STEP, IncrementalDecoder
 
 PIECES = (0.2, 1.0, 5.0)  # seconds of the windows' middles; the shortest is for streams of short chunks
@@ -36,6 +36,7 @@ class CodecGraphs:
     """
 
     def __init__(self, codec, key=None):
+        self.key = key
         self.codec, self.pieces = codec, IncrementalDecoder.supports(codec.config)
         names = PARTS if self.pieces else WHOLE
         if "mindnlp" in sys.modules:  # tensors have torch's methods then, which uncompiled networks cannot use
@@ -43,6 +44,16 @@ class CodecGraphs:
         self.graphs = {name: compiled(getattr(codec, name), key) for name in names}
         self.eager = frozenset()  # of "encode", "decode" and "pieces": what runs operation by operation
         self.sizes = [max(round(seconds * codec.config.frame_rate), codec.reach) for seconds in PIECES]
+
+    def round_lstm(self, rough):
+        """Let the decoder's LSTM read its recurrent weights in 16 bits, which a model of 8 bits can bear, or not."""
+        lstm = self.codec.decoder.layers[1].lstm
+        if rough == lstm.rough:
+            return
+        lstm.rough = rough
+        for graph in self.graphs.values():
+            graph.release()
+            graph.key = graph.key and fingerprint(self.key, "rough" if rough else "")
 
     def decode(self, codes):
         """Codes [B, K, T] int32 to audio [B, 1, T * hop]; if eager clip by clip, as a batch takes gigabytes."""

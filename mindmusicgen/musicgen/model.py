@@ -88,6 +88,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         self._encode_text, self.eager = compiled(self.text_encoder.construct, key), False
         self.codec = MusicgenCodec(config, self.audio_encoder, key)
         self.codec_graphs = self.codec.graphs
+        self.codec_graphs.round_lstm(bool(quantization))
         self._generator = self._make_generator()
         self._unfinished = Unfinished()
 
@@ -185,6 +186,7 @@ class MusicgenForConditionalGeneration(CompositeHabits, nn.Cell):
         self.update_parameters_name("")
         self.set_train(False)
         self._generator = self._make_generator()
+        self.codec_graphs.round_lstm(bool(quantization))
 
     @serialised
     def save_pretrained(self, save_directory, dtype=None, **habits):

@@ -8,6 +8,8 @@ from . import ascend, native
 from .linear import matmul_transposed
 from .memory import zeros
 
+INPUT_ROWS = 32  # up to which the kernel multiplies them faster than MatMul, which lays out the weights anew
+
 
 def _zeros(name, shapes):
     """Parameters of these shapes, called as nn.LSTM calls them."""
@@ -50,6 +52,8 @@ class LSTM(nn.LSTM):
         self.b_ih_list = _zeros("bias_ih", [(4 * hidden_size,)] * num_layers)
         self.b_hh_list = _zeros("bias_hh", [(4 * hidden_size,)] * num_layers)
         self.kernel, self.linear_kernel = native.lstm_op(), native.linear_op()
+        self.rough_kernel, self.rough = native.rough_lstm_op(), False  # 16 bits in the recurrence: 80 dB below it
+        self.input_rows = max(native.linear_rows(), INPUT_ROWS)
         self.loops = ascend.is_target()
         self.gather, self.update = ops.Gather(), ops.TensorScatterUpdate()
 
@@ -64,10 +68,12 @@ class LSTM(nn.LSTM):
         h, c = state
         for i in range(self.num_layers):
             flat = x.reshape(rows * steps, x.shape[2])
-            gates = matmul_transposed(flat, self.w_ih_list[i], self.linear_kernel)
+            gates = matmul_transposed(flat, self.w_ih_list[i], self.linear_kernel, self.input_rows)
             gates = ops.bias_add(gates, self.b_ih_list[i] + self.b_hh_list[i]).reshape(rows, steps, 4 * size)
             if self.loops:
                 x, last = self.loop(gates, self.w_hh_list[i], h[i], c[i])
+            elif self.rough and self.rough_kernel is not None:
+                x, last = self.rough_kernel(gates, self.w_hh_list[i], h[i], c[i])
             else:
                 x, last = self.kernel(gates, self.w_hh_list[i], h[i], c[i])
             last_h += (ops.strided_slice(x, (0, steps - 1, 0), (rows, steps, size), (1, 1, 1)).reshape(rows, size),)

@@ -154,11 +154,16 @@ def _attention_op(path):
 
 
 @functools.cache
-def _lstm_op(path):
+def _lstm_op(path, name):
     def shapes(gates, weight, h, c):
         return [gates[0], gates[1], weight[1]], c
 
-    return ops.Custom(f"{path}:Lstm", shapes, lambda gates, weight, h, c: (gates, c), func_type="aot")
+    return ops.Custom(f"{path}:{name}", shapes, lambda gates, weight, h, c: (gates, c), func_type="aot")
+
+
+@functools.cache
+def _has_rough_lstm(path):
+    return hasattr(ctypes.CDLL(path), "RoughLstm")
 
 
 def linear_rows():
@@ -214,4 +219,14 @@ def lstm_op():
         ``CPU``
     """
     path = library_path()
-    return _lstm_op(path) if path else None
+    return _lstm_op(path, "Lstm") if path else None
+
+
+def rough_lstm_op():
+    """`lstm_op` that rounds the weight to 16 bits first and so reads half as much in a step; None if not available.
+
+    Supported Platforms:
+        ``CPU``
+    """
+    path = library_path()
+    return _lstm_op(path, "RoughLstm") if path and _has_rough_lstm(path) else None

@@ -4,6 +4,7 @@
  *   Linear           x [rows, in], weight [out, in] -> [rows, out]; many rows by product.c where it can
  *   Lstm             inputs' part of the gates [B, T, 4 H], weight [4 H, H], h, c [B, H] -> h of every step [B, T, H],
  *                    the last c [B, H]; gates in torch's order: input, forget, cell, output
+ *   RoughLstm        the same; the weight is rounded to 16 bits, a scale a row, before the first step
  *
  * Each returns 0, or non-zero when shapes or dtypes are not those. All are bound by memory bandwidth (with few rows): what counts is
  * that every weight, key and value is read once, in long runs, by all cores.
@@ -35,6 +36,7 @@
 #define TASK_BYTES (64 * 1024) /* of weights; each begins without having been foretold, so large matrices have larger ones */
 #define LARGE_TASKS 4
 #define FEW_ROWS 16 /* with more, arithmetic counts more than reading the weights */
+#define CODE_ROWS 64 /* of weights, rounded in a task */
 #define UNITS 64 /* of an LSTM in a task; a multiple of every LANES */
 #define PREFETCH 512 /* floats ahead, which the hardware does not do across pages; measured best of 0 to 2048 */
 
@@ -46,6 +48,8 @@ struct linear {
 
 struct lstm {
     const float *gates, *weight, *h; /* of one step: the gates of row r lie gates_stride apart */
+    int16_t *codes;                  /* of the weight, which is codes times scale of its row; NULL: as it is */
+    float *scale;
     float *c, *y;
     int64_t rows, size, gates_stride, y_stride;
 };
@@ -259,7 +263,7 @@ void team_run(task_function function, const void *arguments, int64_t tasks)
 #define LANES 4
 #include "kernels_simd.h"
 
-static task_function linear_task, attention_task, lstm_task;
+static task_function linear_task, attention_task, lstm_task, rough_lstm_task, round_task;
 static pthread_once_t chosen = PTHREAD_ONCE_INIT;
 
 static void choose(void)
@@ -267,15 +271,21 @@ static void choose(void)
     linear_task = linear_task_base;
     attention_task = attention_task_base;
     lstm_task = lstm_task_base;
+    rough_lstm_task = rough_lstm_task_base;
+    round_task = round_task_base;
 #ifdef HAVE_X86_VARIANTS
     if (simd_level() >= SIMD_AVX512) {
         linear_task = linear_task_avx512;
         attention_task = attention_task_avx512;
         lstm_task = lstm_task_avx512;
+        rough_lstm_task = rough_lstm_task_avx512;
+        round_task = round_task_avx512;
     } else if (simd_level() == SIMD_AVX2) {
         linear_task = linear_task_avx2;
         attention_task = attention_task_avx2;
         lstm_task = lstm_task_avx2;
+        rough_lstm_task = rough_lstm_task_avx2;
+        round_task = round_task_avx2;
     }
 #endif
 }
@@ -338,37 +348,55 @@ EXPORT int Linear(int nparam, void **params, int *ndims, int64_t **shapes, const
     return float_linear(params[0], rows, in, params[1], params[2], out) ? 4 : 0;
 }
 
+static int lstm(const struct parameters *p, int nparam, int rough)
+{
+    if (nparam != 6 || p->ranks[0] != 3 || p->ranks[2] != 2)
+        return 1;
+    const int64_t rows = p->shapes[0][0], steps = p->shapes[0][1], size = p->shapes[2][1];
+    if (!IS(p, 0, "float32", rows, steps, 4 * size) || !IS(p, 1, "float32", 4 * size, size) ||
+        !IS(p, 2, "float32", rows, size) || !IS(p, 3, "float32", rows, size) ||
+        !IS(p, 4, "float32", rows, steps, size) || !IS(p, 5, "float32", rows, size))
+        return 2;
+    float *h = malloc(sizeof(float) * (size_t)(rows * size + (rough ? 4 * size + 2 * size * size : 0)));
+    if (!h)
+        return 3;
+    struct lstm a = {.weight = p->data[1], .h = h, .c = p->data[5], .rows = rows, .size = size};
+    a.scale = h + rows * size;
+    a.codes = rough ? (int16_t *)(a.scale + 4 * size) : NULL;
+    a.gates_stride = steps * 4 * size;
+    a.y_stride = steps * size;
+    memcpy(h, p->data[2], sizeof(float) * (size_t)(rows * size));
+    memcpy(a.c, p->data[3], sizeof(float) * (size_t)(rows * size));
+    pthread_once(&chosen, choose);
+    if (rough)
+        team_run(round_task, &a, (4 * size + CODE_ROWS - 1) / CODE_ROWS);
+    for (int64_t step = 0; step < steps; step++) {
+        a.gates = (const float *)p->data[0] + step * 4 * size;
+        a.y = (float *)p->data[4] + step * size;
+        team_run(rough ? rough_lstm_task : lstm_task, &a, (size + UNITS - 1) / UNITS);
+        for (int64_t row = 0; row < rows; row++)
+            memcpy(h + row * size, a.y + row * a.y_stride, sizeof(float) * (size_t)size);
+    }
+    free(h);
+    return 0;
+}
+
 EXPORT int Lstm(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
                 void *extra)
 {
     const struct parameters p = {params, ndims, shapes, dtypes};
     (void)stream;
     (void)extra;
-    if (nparam != 6 || ndims[0] != 3 || ndims[2] != 2)
-        return 1;
-    const int64_t rows = shapes[0][0], steps = shapes[0][1], size = shapes[2][1];
-    if (!IS(&p, 0, "float32", rows, steps, 4 * size) || !IS(&p, 1, "float32", 4 * size, size) ||
-        !IS(&p, 2, "float32", rows, size) || !IS(&p, 3, "float32", rows, size) ||
-        !IS(&p, 4, "float32", rows, steps, size) || !IS(&p, 5, "float32", rows, size))
-        return 2;
-    float *h = malloc(sizeof(float) * (size_t)(rows * size)), *y = params[4];
-    if (!h)
-        return 3;
-    struct lstm a = {.weight = params[1], .h = h, .c = params[5], .rows = rows, .size = size};
-    a.gates_stride = steps * 4 * size;
-    a.y_stride = steps * size;
-    memcpy(h, params[2], sizeof(float) * (size_t)(rows * size));
-    memcpy(a.c, params[3], sizeof(float) * (size_t)(rows * size));
-    pthread_once(&chosen, choose);
-    for (int64_t step = 0; step < steps; step++) {
-        a.gates = (const float *)params[0] + step * 4 * size;
-        a.y = y + step * size;
-        team_run(lstm_task, &a, (size + UNITS - 1) / UNITS);
-        for (int64_t row = 0; row < rows; row++)
-            memcpy(h + row * size, a.y + row * a.y_stride, sizeof(float) * (size_t)size);
-    }
-    free(h);
-    return 0;
+    return lstm(&p, nparam, 0);
+}
+
+EXPORT int RoughLstm(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,
+                     void *extra)
+{
+    const struct parameters p = {params, ndims, shapes, dtypes};
+    (void)stream;
+    (void)extra;
+    return lstm(&p, nparam, 1);
 }
 
 EXPORT int CachedAttention(int nparam, void **params, int *ndims, int64_t **shapes, const char **dtypes, void *stream,

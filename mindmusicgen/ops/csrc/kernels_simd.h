@@ -16,9 +16,11 @@ INLINE void SIMD(dots)(int rows, int outs, const float *x, int64_t n, const floa
         for (int o = 0; o < outs; o++)
             acc[r][o] = (VEC){0};
     for (; i + LANES <= n; i += LANES) {
+        /* Behind a row's end comes what is read next, which is not the row below: that one is read now. */
+        const float *ahead = w + i + PREFETCH + (i + PREFETCH < n ? 0 : (outs - 1) * n); /* past the last: harmless */
         for (int o = 0; o < outs; o++) {
             const VEC wv = LOAD(w + o * n + i);
-            __builtin_prefetch(w + o * n + i + PREFETCH); /* past the last row: harmless */
+            __builtin_prefetch(ahead + o * n);
             for (int r = 0; r < rows; r++)
                 acc[r][o] += wv * LOAD(x + r * n + i);
         }
@@ -87,33 +89,119 @@ INLINE void SIMD(lstm_units)(const struct lstm *a, int64_t row, int64_t first, i
     memcpy(a->y + row * a->y_stride + first, h, sizeof(float) * (size_t)count);
 }
 
-/* One task of an LSTM's step: UNITS units of all rows, so that each weight comes from memory once. */
-TARGET static void SIMD(lstm_task)(const void *arguments, int64_t task)
+typedef int16_t SIMD(codes) __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+/* One task of rounding an LSTM's weights: CODE_ROWS rows to 16 bits, the largest of each to 32767. A row that is not
+ * finite has a scale that is not, and so has what comes of it. */
+TARGET static void SIMD(round_task)(const void *arguments, int64_t task)
 {
     const struct lstm *a = arguments;
+    const int64_t n = a->size, first = task * CODE_ROWS, end = first + CODE_ROWS < 4 * n ? first + CODE_ROWS : 4 * n;
+    for (int64_t row = first; row < end; row++) {
+        const float *w = a->weight + row * n;
+        int16_t *codes = a->codes + row * n;
+        VEC largest = {0}, nothing = {0}; /* the latter NaN where a weight is not finite */
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            const VEC x = LOAD(w + i), size = (VEC)((IVEC)x & INT32_MAX);
+            largest = SELECT(size > largest, size, largest);
+            nothing += x * 0.0f;
+        }
+        float most = 0, bad = SIMD(sum)(nothing), lane[LANES];
+        memcpy(lane, &largest, sizeof lane);
+        for (int j = 0; j < LANES; j++)
+            most = lane[j] > most ? lane[j] : most;
+        for (; i < n; i++) {
+            most = fabsf(w[i]) > most ? fabsf(w[i]) : most;
+            bad += w[i] * 0.0f;
+        }
+        const float factor = most > 0 && bad == 0 ? 32767.0f / most : 0;
+        a->scale[row] = most / 32767.0f + bad;
+        i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            const VEC x = LOAD(w + i) * factor, half = (VEC)(((IVEC)x & INT32_MIN) | (IVEC)((VEC){0} + 0.5f));
+            *(SIMD(codes) *)(codes + i) =
+                __builtin_convertvector(__builtin_convertvector(x + half, IVEC), SIMD(codes));
+        }
+        for (; i < n; i++)
+            codes[i] = (int16_t)lrintf(w[i] * factor);
+    }
+}
+
+/* y[r][o] = x[r] . the codes of row o, times its scale; `dots` otherwise. */
+INLINE void SIMD(rough_dots)(int rows, int outs, const float *x, int64_t n, const int16_t *w, const float *scale,
+                             float *y, int64_t y_stride)
+{
+    VEC acc[MAX_ROWS][MAX_OUTS];
+    int64_t i = 0;
+    for (int r = 0; r < rows; r++)
+        for (int o = 0; o < outs; o++)
+            acc[r][o] = (VEC){0};
+    for (; i + LANES <= n; i += LANES) {
+        const int16_t *ahead = w + i + PREFETCH + (i + PREFETCH < n ? 0 : (outs - 1) * n);
+        for (int o = 0; o < outs; o++) {
+            const SIMD(codes) codes = *(const SIMD(codes) *)(w + o * n + i);
+            const VEC wv = __builtin_convertvector(__builtin_convertvector(codes, IVEC), VEC);
+            if (i % 32 == 0)
+                __builtin_prefetch(ahead + o * n);
+            for (int r = 0; r < rows; r++)
+                acc[r][o] += wv * LOAD(x + r * n + i);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int o = 0; o < outs; o++) {
+            float total = SIMD(sum)(acc[r][o]);
+            for (int64_t j = i; j < n; j++)
+                total += x[r * n + j] * (float)w[o * n + j];
+            y[r * y_stride + o] = total * scale[o];
+        }
+}
+
+/* `outs` sums of a gate for some rows, from weight row `row` on. */
+INLINE void SIMD(gate_sums)(const struct lstm *a, int rough, int rows, int outs, const float *h, int64_t row, float *sums)
+{
+    if (rough)
+        SIMD(rough_dots)(rows, outs, h, a->size, a->codes + row * a->size, a->scale + row, sums, 4 * UNITS);
+    else
+        SIMD(dots)(rows, outs, h, a->size, a->weight + row * a->size, sums, 4 * UNITS);
+}
+
+/* UNITS units of all rows of an LSTM's step, so that each weight comes from memory once. */
+INLINE void SIMD(lstm_step)(const struct lstm *a, int64_t task, int rough)
+{
     const int64_t first = task * UNITS, n = a->size, count = n - first < UNITS ? n - first : UNITS;
     for (int64_t row = 0; row < a->rows; row += MAX_ROWS) {
         const int64_t rows = a->rows - row < MAX_ROWS ? a->rows - row : MAX_ROWS;
         float sums[MAX_ROWS][4][UNITS] = {0};
         const float *h = a->h + row * n;
         for (int g = 0; g < 4; g++) {
-            const float *w = a->weight + (g * n + first) * n;
             int64_t i = 0;
             for (; i + MAX_OUTS <= count; i += MAX_OUTS) {
+                const int64_t at = g * n + first + i;
                 switch (rows) {
-                case 1: SIMD(dots)(1, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
-                case 2: SIMD(dots)(2, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
-                case 3: SIMD(dots)(3, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
-                default: SIMD(dots)(4, MAX_OUTS, h, n, w + i * n, sums[0][g] + i, 4 * UNITS); break;
+                case 1: SIMD(gate_sums)(a, rough, 1, MAX_OUTS, h, at, sums[0][g] + i); break;
+                case 2: SIMD(gate_sums)(a, rough, 2, MAX_OUTS, h, at, sums[0][g] + i); break;
+                case 3: SIMD(gate_sums)(a, rough, 3, MAX_OUTS, h, at, sums[0][g] + i); break;
+                default: SIMD(gate_sums)(a, rough, 4, MAX_OUTS, h, at, sums[0][g] + i); break;
                 }
             }
             for (; i < count; i++)
                 for (int64_t r = 0; r < rows; r++)
-                    SIMD(dots)(1, 1, h + r * n, n, w + i * n, sums[r][g] + i, 0);
+                    SIMD(gate_sums)(a, rough, 1, 1, h + r * n, g * n + first + i, sums[r][g] + i);
         }
         for (int64_t r = 0; r < rows; r++)
             SIMD(lstm_units)(a, row + r, first, count, sums[r]);
     }
+}
+
+TARGET static void SIMD(lstm_task)(const void *arguments, int64_t task)
+{
+    SIMD(lstm_step)(arguments, task, 0);
+}
+
+TARGET static void SIMD(rough_lstm_task)(const void *arguments, int64_t task)
+{
+    SIMD(lstm_step)(arguments, task, 1);
 }
 
 /* out[0..d) = out * keep + sum over columns of weight[c] * v[c][0..d) */
