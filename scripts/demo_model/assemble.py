@@ -1,6 +1,8 @@
 """Put the trained parts of the demo model together into the folder that ships with the package.
 
-python scripts/demo_model/assemble.py --language-model FOLDER --codec FOLDER [--output mindmusicgen/demo]
+python scripts/demo_model/assemble.py --language-model FOLDER [--codec FOLDER] [--output mindmusicgen/demo]
+
+Without `--codec` the codec is the one of the demo that ships.
 """
 
 import argparse
@@ -81,7 +83,7 @@ def words():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--language-model", required=True, help="output of train_language_model.py")
-    parser.add_argument("--codec", required=True, help="output of train_codec.py")
+    parser.add_argument("--codec", help="output of train_codec.py, where the codec was trained anew")
     parser.add_argument("--output", default=str(DEMO))
     parser.add_argument("--guidance-scale", type=float, default=2.0)
     parser.add_argument("--top-k", type=int, default=50)
@@ -89,7 +91,10 @@ def main():
     arguments = parser.parse_args()
     source = os.path.join(arguments.language_model, "model")
     model = Oracle.from_pretrained(source)
-    missing, left = model.audio_encoder.load_state_dict(codec_weights(arguments.codec), strict=False)
+    codec = (
+        codec_weights(arguments.codec) if arguments.codec else Oracle.from_pretrained(DEMO).audio_encoder.state_dict()
+    )
+    missing, left = model.audio_encoder.load_state_dict(codec, strict=False)
     if left or any("quantizer" not in name for name in missing):
         raise SystemExit(f"the codec's weights do not fit: {left + missing}")
     with tempfile.TemporaryDirectory() as folder:

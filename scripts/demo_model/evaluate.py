@@ -19,6 +19,7 @@ from measure import (
     held,
     key_fit,
     level,
+    librosa_tempo,
     log_mel_distance,
     longest_silence,
     pulse,
@@ -156,6 +157,9 @@ def heard(wave, song, judge):
     beat = with_beat(song)
     return {
         "tempo within 4 %": tempo_error(tempo(wave), song.bpm, song.meter) <= TOLERANCE if beat else None,
+        "the same by librosa's own tempo": tempo_error(librosa_tempo(wave), song.bpm, song.meter) <= TOLERANCE
+        if beat
+        else None,
         "pulse": pulse(wave) if beat else None,
         "drums as asked": told["drums"] == wished["drums"],
         "style as asked": told["style"] == wished["style"],

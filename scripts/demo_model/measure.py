@@ -28,11 +28,30 @@ def onsets(audio):
     return librosa.onset.onset_strength(y=np.asarray(audio, np.float32), sr=RATE, hop_length=HOP)
 
 
-def tempo(audio):
-    """Beats a minute, as librosa hears them."""
+def librosa_tempo(audio):
+    """Beats a minute, as librosa hears them: the best single lag, of lags 3 to 5 % apart at fast tempi."""
     import librosa
 
     return float(librosa.feature.tempo(onset_envelope=onsets(audio), sr=RATE, hop_length=HOP)[0])
+
+
+def tempo(audio):
+    """Beats a minute by a comb: the tempo at whose first eight beats the onsets are most like themselves.
+
+    Half a percent fine, with librosa's preference for tempi near 120 (a normal distribution over octaves). A single lag
+    takes a dotted rhythm for the beat; eight multiples of it do not fit the bar.
+    """
+    import librosa
+
+    hop = RATE // 200
+    envelope = librosa.onset.onset_strength(y=np.asarray(audio, np.float32), sr=RATE, hop_length=hop)
+    count = len(envelope)
+    power = np.abs(np.fft.rfft(envelope - envelope.mean(), 2 * count)) ** 2
+    alike = np.fft.irfft(power)[:count] / (count - np.arange(count))
+    tempi = np.exp(np.arange(np.log(50), np.log(210), 0.005))
+    lags = 60 / tempi * RATE / hop
+    comb = np.mean([np.interp(beat * lags, np.arange(count), alike) for beat in range(1, 9)], axis=0)
+    return float(tempi[np.argmax(comb * np.exp(-0.5 * np.log2(tempi / 120) ** 2))])
 
 
 def tempo_error(found, asked, meter=4):

@@ -1,12 +1,13 @@
 """Train the demo model's text encoder and decoder with torch. Stop it with Ctrl-C; the same command goes on.
 
-    python scripts/demo_model/train_language_model.py --output FOLDER [--steps 5000]
+    python scripts/demo_model/train_language_model.py --output FOLDER [--steps 5000] [--start mindmusicgen/demo]
 
 The codes come straight from the composer (see `instruments`): no audio is made, and no song is seen twice. What a clip
 is: half of the batches begin where a piece begins or where a window of a longer piece does (the start code, then codes
 from any moment of a song); the others are cut out of the middle, at their own positions, so that late positions are
 learnt at the cost of short clips. Before that the text encoder is trained on captions alone, of which a step can hold
-many, to tell what the song is; it goes on with this second task beside the decoder.
+many, to tell what the song is; it goes on with this second task beside the decoder, on captions of its own besides
+those of the clips: of a clip's captions alone, a few in a step, the tempo was still misread in one prompt of twelve.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from config import model_config
 from facts import FACTS, song_facts
 from instruments import PLAYERS, STATES, plain, player
 from synthesiser import BEATS, compose, draw_song
-from tokenizer import load_tokenizer, train_tokenizer
+from tokenizer import load_tokenizer, train_tokenizer, with_tempi, write_tokenizer
 from torch import nn
 from transformers import EncodecFeatureExtractor, GenerationConfig, MusicgenForConditionalGeneration, MusicgenProcessor
 
 COLUMNS = 512  # of a clip
 LONGEST = 1503  # columns that a piece may have
-FIRST_SONG, FIRST_TEXT = 1_000_000, 10_000_000  # seeds; evaluation uses seeds below
+FIRST_SONG, FIRST_TEXT = 1_000_000, 10_000_000  # first seeds; evaluation uses seeds below
 STATE = "language-model.pt"
 TEXT = 48  # tokens of a caption
 UNHEARD = 0.15  # part of the captions that is dropped, for guidance
@@ -91,21 +92,29 @@ def facts_loss(told, facts):
     )
 
 
-def train_text(network, tokenizer, steps, seed, half, rows=128):
-    """Train the text encoder alone, on captions."""
-    trained = [*network.model.text_encoder.parameters(), *network.facts.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.01)
+def told_captions(network, tokenizer, step, seed, half, rows):
+    """Loss of the facts that the text encoder tells from captions of a step."""
+    rng = np.random.default_rng([seed, 2, step])
+    songs = [draw_song(FIRST_TEXT + step * rows + row) for row in range(rows)]
+    captions = [caption(song, int(rng.integers(1 << 30))) for song in songs]
+    text = tokenizer(captions, padding=True, max_length=TEXT, truncation=True, return_tensors="pt")
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        states = network.model.text_encoder(input_ids=text.input_ids, attention_mask=text.attention_mask)
+        told = network.tell(states.last_hidden_state, text.attention_mask)
+    return facts_loss(told, torch.from_numpy(np.stack([song_facts(song) for song in songs])))
+
+
+def train_text(network, tokenizer, steps, seed, half, head_alone=False, rows=128):
+    """Train the text encoder alone, on captions; or, where it is trained already, the new head of facts on it."""
+    trained = [*network.facts.parameters()]
+    rate = 1e-2 if head_alone else 1e-3
+    if not head_alone:
+        trained += network.model.text_encoder.parameters()
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01)
     for step in range(steps):
-        rng = np.random.default_rng([seed, 2, step])
-        songs = [draw_song(FIRST_TEXT + step * rows + row) for row in range(rows)]
-        captions = [caption(song, int(rng.integers(1 << 30))) for song in songs]
-        text = tokenizer(captions, padding=True, max_length=TEXT, truncation=True, return_tensors="pt")
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 50) * (1 - step / steps) + 1e-5
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            states = network.model.text_encoder(input_ids=text.input_ids, attention_mask=text.attention_mask)
-            told = network.tell(states.last_hidden_state, text.attention_mask)
-        loss = facts_loss(told, torch.from_numpy(np.stack([song_facts(song) for song in songs])))
+            group["lr"] = rate * min(1, (step + 1) / 50) * (1 - step / steps) + 1e-5
+        loss = told_captions(network, tokenizer, step, seed, half, rows)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -139,7 +148,7 @@ class Clips:
         offset = int(rng.integers(1, LONGEST - columns)) if cut else 0
         made, captions, facts = [], [], []
         for row in range(self.rows):
-            song = draw_song(FIRST_SONG + step * self.rows + row)
+            song = draw_song(FIRST_SONG * (1 + self.seed) + step * self.rows + row)
             if cut:
                 clip = delayed(compose(song, offset + columns + 2), start=True)[:, offset : offset + columns + 1]
             else:
@@ -183,42 +192,78 @@ def save_model(network, tokenizer, folder):
     MusicgenProcessor(extractor, tokenizer).save_pretrained(folder)
 
 
+def begin_with(network, tokenizer, model, state):
+    """Weights of another run's state; of a model's folder where there is none, whose head of facts begins anew."""
+    if os.path.exists(state):
+        network.load_state_dict(torch.load(state, weights_only=True)["network"])
+        return
+    before = MusicgenForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+    kept = {name: value for name, value in before.state_dict().items() if "embed_positions" not in name}
+    grown = network.model.text_encoder.shared.weight.detach().clone()
+    old = load_tokenizer(model)
+    for place, piece in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        parts = [place] if place < len(old) else old.convert_tokens_to_ids(list(piece))  # of a number, its digits
+        grown[place] = before.text_encoder.shared.weight[parts].mean(0)
+    kept |= {name: grown for name in kept if name.startswith("text_encoder.") and value_of_words(name)}
+    missing, left = network.model.load_state_dict(kept, strict=False)
+    if left or any("embed_positions" not in name for name in missing):
+        raise SystemExit(f"{model} does not fit: {left + missing}")
+
+
+def value_of_words(name):
+    """Whether a text encoder's tensor is its table of words."""
+    return name.endswith(("shared.weight", "embed_tokens.weight"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, help="folder for checkpoints and curves")
-    parser.add_argument("--start", help="output of another run, whose weights this one begins with")
+    parser.add_argument(
+        "--start", help="output of another run, or a model's folder: the weights that this one begins with"
+    )
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--text-steps", type=int, default=1500, help="first steps of the text encoder alone")
     parser.add_argument(
         "--beginning-steps", type=int, default=3500, help="steps of which three in four are on the beginnings of pieces"
     )
     parser.add_argument("--long-steps", type=int, default=200, help="the last steps, on whole pieces of 30 s")
+    parser.add_argument("--captions", type=int, default=64, help="captions without music in each step")
     parser.add_argument("--rows", type=int, default=5)
     parser.add_argument("--learning-rate", type=float, default=1.2e-3)
     parser.add_argument("--half", action="store_true", help="products in bfloat16")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="other songs: 0 to 8")
     arguments = parser.parse_args()
     folder = os.path.join(arguments.output, "model")
     path = os.path.join(arguments.output, STATE)
     os.makedirs(arguments.output, exist_ok=True)
-    trained_before = folder if os.path.exists(path) else arguments.start and os.path.join(arguments.start, "model")
-    tokenizer = load_tokenizer(trained_before) if trained_before else train_tokenizer(folder)
+    start = arguments.start
+    if start and os.path.exists(os.path.join(start, STATE)):
+        start = os.path.join(start, "model")
+    trained_before = folder if os.path.exists(path) else start
+    if trained_before == folder:
+        tokenizer = load_tokenizer(folder)
+    elif trained_before:
+        with open(os.path.join(trained_before, "spiece.model"), "rb") as file:
+            tokenizer = write_tokenizer(with_tempi(file.read()), folder)
+    else:
+        tokenizer = train_tokenizer(folder)
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     network = LanguageModel(len(tokenizer))
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=arguments.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     first, curves = 0, []
-    if arguments.start and not os.path.exists(path):
-        network.load_state_dict(torch.load(os.path.join(arguments.start, STATE), weights_only=True)["network"])
+    if start and not os.path.exists(path):
+        begin_with(network, tokenizer, start, os.path.join(arguments.start, STATE))
     if os.path.exists(path):
         state = torch.load(path, weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         first, curves = state["step"], state["curves"]
     if not first:
-        train_text(network, tokenizer, arguments.text_steps, arguments.seed, arguments.half)
+        head_alone = bool(start) and not os.path.exists(os.path.join(arguments.start, STATE))
+        train_text(network, tokenizer, arguments.text_steps, arguments.seed, arguments.half, head_alone)
     clips, began, sums = Clips(tokenizer, arguments.rows, arguments.seed), time.time(), []
     for step in range(first, arguments.steps):
         long = step >= arguments.steps - arguments.long_steps
@@ -234,7 +279,8 @@ def main():
         columns = LONGEST if long else COLUMNS // 4 if beginnings else COLUMNS
         each, told = losses(network, clips.batch(step, columns, beginnings and not long), arguments.half)
         optimizer.zero_grad()
-        (each.mean() + 0.2 * told).backward()
+        more = told_captions(network, tokenizer, step, arguments.seed + 1, arguments.half, arguments.captions)
+        (each.mean() + 0.2 * told + 0.2 * more).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         sums.append([*each.detach().tolist(), float(told.detach())])
