@@ -35,6 +35,7 @@ ENVIRONMENTS = {"torch": ORACLE, "openvino": ("openvino>=2026.4", "nncf", *ORACL
 SIDES = {  # name: (class, virtual environment or None for this one, more environment variables)
     "float32": (Ours, None, {"USE_TORCH": "0"}),  # torch is no requirement of ours, and takes memory when imported
     "int8": (Ours, None, {"USE_TORCH": "0"}),
+    "int4": (Ours, None, {"USE_TORCH": "0"}),
     "torch": (Torch, "torch", {}),
     "torch int8": (TorchInt8, "torch", {}),
     "openvino": (OpenVINO, "openvino", {}),
@@ -43,6 +44,7 @@ SIDES = {  # name: (class, virtual environment or None for this one, more enviro
     "openvino 512": (OpenVINO512, "openvino", HUGE_PAGES),
 }
 OPENVINO = [side for side in SIDES if side.startswith("openvino")]
+QUANTIZED = ("int8", "int4")  # ours, from folders that `convert` makes
 BASE = "int8"  # what the ratios are to
 STEP_TASKS = {  # position, prompts, columns the buffers are made for
     "step_50": (50, 1, TEN_SECONDS),
@@ -79,13 +81,15 @@ ROWS = {  # measurement: (text, unit)
 TARGETS = (  # (what, side and measurement, divided by what or a number, at most); "openvino*": the best of these
     ("int8 step over 10 s, ms", ("int8", "loop"), 1, 20.0),
     ("int8, seconds of work for a second of a 10 s clip", ("int8", "clip"), 10, 1.0),
+    ("int4 step at 250 / int8's", ("int4", "step_250"), ("int8", "step_250"), 11 / 17),
+    ("int8 step with 8 prompts / with 1", ("int8", "step_50_batch8"), ("int8", "step_50"), 2.2),
     ("int8 step over 10 s / torch's", ("int8", "loop"), ("torch", "loop"), 1 / 3.5),
     ("int8 step over 10 s / torch int8's", ("int8", "loop"), ("torch int8", "loop"), 1 / 1.8),
     ("int8 step over 10 s / OpenVINO's best", ("int8", "loop"), ("openvino*", "loop"), 0.9),
     ("float32 step over 10 s / torch's", ("float32", "loop"), ("torch", "loop"), 0.95),
     ("EnCodec 10 s / torch's", ("int8", "codec"), ("torch", "codec"), 0.9),
     ("int8 step with 4 prompts / with 1", ("int8", "step_50_batch4"), ("int8", "step_50"), 1.8),
-    ("int8 step at 1450 / at 50", ("int8", "step_1450"), ("int8", "step_50"), 1.25),
+    ("int8 step at 1450 / at 50", ("int8", "step_1450"), ("int8", "step_50"), 1.3),
     ("int8 peak memory of 10 s, GB", ("int8", "clip_peak"), 1, 1.6),
     ("int8 process start to first token, compiled before, s", ("int8", "start_cached"), 1, 6.0),
 )
@@ -169,10 +173,9 @@ def prepare(sides, model, files, pythons, folder):
         raise SystemExit(f"{files} holds files of another model than {model}; name a new folder with --files")
     Path(files).mkdir(parents=True, exist_ok=True)
     made_of.write_text(facts)
-    steps = {
-        "int8": (["int8"], ["-m", "mindmusicgen", "convert", model, "--quantize", "int8", "--output"], sys.executable),
-        "openvino": (OPENVINO, [THIS, "--model", model, "--export"], pythons.get("openvino")),
-    }
+    convert = ["-m", "mindmusicgen", "convert", model, "--quantization"]
+    steps = {bits: ([bits], [*convert, bits, "--output"], sys.executable) for bits in QUANTIZED}
+    steps["openvino"] = (OPENVINO, [THIS, "--model", model, "--export"], pythons.get("openvino"))
     for name, (users, command, python) in steps.items():
         target = Path(files, name)
         if set(users) & set(sides) and not target.exists():
@@ -181,7 +184,7 @@ def prepare(sides, model, files, pythons, folder):
             shutil.rmtree(unfinished, ignore_errors=True)
             benchmark.child([*command, str(unfinished)], folder, python)
             unfinished.rename(target)
-    return {side: str(Path(files, "int8")) if side == "int8" else model for side in sides}
+    return {side: str(Path(files, side)) if side in QUANTIZED else model for side in sides}
 
 
 def measure(arguments, files, folder):

@@ -1,4 +1,4 @@
-"""How much int8 weights change a model's choices, beside what float32 changes by summing in another order.
+"""How much weights of 8 and 4 bits change a model's choices, beside what float32 changes by summing in another order.
 
     python scripts/benchmark/quality.py --model FOLDER [--seconds 10] [--prompts 4] [--codes FILE.npz] [--text PROMPT]
 
@@ -128,6 +128,7 @@ def main():
     sides = {
         "float32 in another order": lambda: open_model(arguments.model, kernels=False),
         "int8": lambda: open_model(arguments.int8 or arguments.model, quantization="int8"),
+        "int4": lambda: open_model(arguments.model, quantization="int4"),
     }
     for name, make in sides.items():
         model = make()
