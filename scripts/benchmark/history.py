@@ -113,7 +113,7 @@ def main(words=None):
         return 0 if show(runs, arguments.names) else 1
     measured = json.loads(arguments.file.read_text(encoding="utf-8"))
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "not a checkout of git"
     runs.append(run_of(arguments.name, measured, commit, measured["machine"].get("date") or time.strftime("%Y-%m-%d")))
     arguments.history.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     return 0
